@@ -14,7 +14,6 @@ import (
 	"strconv"
 	"time"
 
-	"github.com/cenkalti/backoff/v5"
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgxpool"
@@ -30,7 +29,12 @@ type DB struct {
 	SQL    *sql.DB
 	Gorm   *gorm.DB
 	Schema string
+
+	address string
 }
+
+// Name names the server for messages.
+func (db *DB) Name() string { return "Postgres at " + db.address }
 
 // Config says how to reach the database.
 type Config struct {
@@ -75,7 +79,7 @@ func Open(ctx context.Context, cfg Config) (*DB, error) {
 		pool.Close()
 		return nil, err
 	}
-	return &DB{Pool: pool, SQL: sqlDB, Gorm: g, Schema: cfg.Schema}, nil
+	return &DB{Pool: pool, SQL: sqlDB, Gorm: g, Schema: cfg.Schema, address: cfg.Address()}, nil
 }
 
 // Gorm puts GORM on a pool, a connection or a transaction of database/sql.
@@ -99,9 +103,6 @@ func (db *DB) Close() {
 
 // QuoteIdent quotes an identifier for SQL.
 func QuoteIdent(name string) string { return pgx.Identifier{name}.Sanitize() }
-
-// ErrUnavailable marks a dependency that stayed away longer than the caller would wait.
-var ErrUnavailable = errors.New("stayed away too long")
 
 // Lost reports whether err means that the connection is gone or the server is not taking any, so that trying again later
 // may help. SQLSTATE 08: connection exception; 57P01-57P03: shutting down or starting up; 53300: no slot free.
@@ -130,33 +131,4 @@ func Lost(err error) bool {
 func Conflict(err error) bool {
 	var pgErr *pgconn.PgError
 	return errors.As(err, &pgErr) && (pgErr.Code == "40001" || pgErr.Code == "40P01")
-}
-
-// Retry runs op until it succeeds, fails with an error that waiting cannot heal, or maxWait is over, which is
-// ErrUnavailable around the last error. Pauses grow from 50 ms to 2 s with jitter. notify, if given, hears of each failure.
-func Retry[T any](ctx context.Context, maxWait time.Duration, notify func(err error, next time.Duration), op func() (T, error)) (T, error) {
-	b := backoff.NewExponentialBackOff()
-	b.InitialInterval, b.MaxInterval = 50*time.Millisecond, 2*time.Second
-	opts := []backoff.RetryOption{backoff.WithBackOff(b), backoff.WithMaxElapsedTime(maxWait)}
-	if notify != nil {
-		opts = append(opts, backoff.WithNotify(notify))
-	}
-	var last error
-	v, err := backoff.Retry(ctx, func() (T, error) {
-		v, err := op()
-		last = err
-		if err != nil && !Lost(err) {
-			return v, backoff.Permanent(err)
-		}
-		return v, err
-	}, opts...)
-	switch {
-	case err == nil:
-		return v, nil
-	case ctx.Err() != nil:
-		return v, context.Cause(ctx)
-	case Lost(last):
-		return v, fmt.Errorf("%w (waited %s): %w", ErrUnavailable, maxWait, last)
-	}
-	return v, last
 }

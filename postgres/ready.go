@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"log/slog"
 	"time"
+
+	"github.com/cdcseed/cdcseed/await"
 )
 
 // ErrUnfit marks a server that answers but cannot serve as a source of change data capture as it is set up.
@@ -24,13 +26,7 @@ const MinVersion = 140000
 // WaitReady waits up to maxWait for the server to take connections and reads what it is. It does not judge: see
 // Server.Fit.
 func (db *DB) WaitReady(ctx context.Context, maxWait time.Duration, log *slog.Logger) (Server, error) {
-	told := false
-	return Retry(ctx, maxWait, func(err error, _ time.Duration) {
-		if !told {
-			told = true
-			log.Info("waiting for Postgres", "max_wait", maxWait, "reason", err)
-		}
-	}, func() (Server, error) {
+	return await.For(ctx, await.Policy{What: db.Name(), MaxWait: maxWait, Heals: Lost, Log: log}, func() (Server, error) {
 		var s Server
 		err := db.Pool.QueryRow(ctx, `SELECT current_setting('server_version_num')::int, current_setting('wal_level'),
 			pg_is_in_recovery()`).Scan(&s.Version, &s.WALLevel, &s.Standby)

@@ -12,6 +12,7 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgxpool"
 
+	"github.com/cdcseed/cdcseed/await"
 	"github.com/cdcseed/cdcseed/metrics"
 	"github.com/cdcseed/cdcseed/postgres"
 	"github.com/cdcseed/cdcseed/shop"
@@ -105,13 +106,8 @@ func (a *applier) connect(ctx context.Context) error {
 	if a.conn != nil {
 		return nil
 	}
-	told := false
-	conn, err := postgres.Retry(ctx, a.maxWait, func(err error, _ time.Duration) {
-		if !told {
-			told = true
-			a.log.Warn("database away; waiting for it", "max_wait", a.maxWait, "reason", err)
-		}
-	}, func() (*pgxpool.Conn, error) {
+	wait := await.Policy{What: a.db.Name(), MaxWait: a.maxWait, Heals: postgres.Lost, Log: a.log}
+	conn, err := await.For(ctx, wait, func() (*pgxpool.Conn, error) {
 		conn, err := a.db.Pool.Acquire(ctx)
 		if err != nil {
 			return nil, fmt.Errorf("connect: %w", err)
@@ -128,9 +124,6 @@ func (a *applier) connect(ctx context.Context) error {
 	})
 	if err != nil {
 		return fmt.Errorf("reach the database: %w", err)
-	}
-	if told {
-		a.log.Info("database back")
 	}
 	a.conn = conn
 	return nil
