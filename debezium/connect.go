@@ -60,7 +60,9 @@ type StatusError struct {
 	Message string
 }
 
-func (e *StatusError) Error() string { return fmt.Sprintf("Connect answered %d: %s", e.Code, e.Message) }
+func (e *StatusError) Error() string {
+	return fmt.Sprintf("Connect answered %d: %s", e.Code, e.Message)
+}
 
 // do sends a request; in and out may be nil.
 func (c *Client) do(ctx context.Context, method, path string, in, out any) error {
@@ -159,10 +161,34 @@ func path(name string, more ...string) string {
 	return "/connectors/" + url.PathEscape(name) + strings.Join(more, "")
 }
 
-// Apply creates the connector or changes its configuration.
-func (c *Client) Apply(ctx context.Context, conn Connector, maxWait time.Duration) error {
-	if err := c.retry(ctx, maxWait, http.MethodPut, path(conn.Name, "/config"), conn.Config(), nil); err != nil {
+// Apply creates the connector or changes its configuration, and sets it going. fresh makes it forget what it read before,
+// so that it takes a new snapshot: the right thing exactly when its slot does not exist, since offsets that outlive their
+// slot lose changes silently.
+func (c *Client) Apply(ctx context.Context, conn Connector, fresh bool, maxWait time.Duration) error {
+	_, err := c.Status(ctx, conn.Name)
+	switch {
+	case errors.Is(err, ErrNotFound):
+		// Created stopped: it must not run before its offsets are settled.
+		body := map[string]any{"name": conn.Name, "config": conn.Config(), "initial_state": StateStopped}
+		err = c.retry(ctx, maxWait, http.MethodPost, "/connectors", body, nil)
+	case err == nil:
+		if fresh {
+			err = c.Stop(ctx, conn.Name, maxWait)
+		}
+		if err == nil {
+			err = c.retry(ctx, maxWait, http.MethodPut, path(conn.Name, "/config"), conn.Config(), nil)
+		}
+	}
+	if err != nil {
 		return fmt.Errorf("apply connector %q: %w", conn.Name, err)
+	}
+	if fresh {
+		if err := c.DeleteOffsets(ctx, conn.Name, maxWait); err != nil {
+			return err
+		}
+	}
+	if err := c.retry(ctx, maxWait, http.MethodPut, path(conn.Name, "/resume"), nil, nil); err != nil {
+		return fmt.Errorf("set connector %q going: %w", conn.Name, err)
 	}
 	return nil
 }

@@ -5,6 +5,7 @@ package migrations
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"slices"
@@ -120,8 +121,15 @@ func (t Target) Down(ctx context.Context, db *postgres.DB) error {
 		return nil
 	}
 	if slots := state.Ours[KindSlot]; len(slots) > 0 {
-		return fmt.Errorf("replication slot %q still belongs to this shop; run `cdcseed connector reset` first: %w",
-			slots[0], postgres.ErrRefused)
+		var slot string
+		err := db.Pool.QueryRow(ctx, "SELECT slot_name FROM pg_replication_slots WHERE slot_name = ANY ($1) LIMIT 1", slots).Scan(&slot)
+		if err == nil {
+			return fmt.Errorf("replication slot %q of this shop still exists and would keep the WAL; run `cdcseed connector reset` first: %w",
+				slot, postgres.ErrRefused)
+		}
+		if !errors.Is(err, pgx.ErrNoRows) {
+			return fmt.Errorf("look for the shop's replication slots: %w", err)
+		}
 	}
 	status, err := t.Status(ctx, db)
 	if err != nil {

@@ -25,9 +25,9 @@ func lockClass(schema string) int32 {
 	return int32(h.Sum32()) //nolint:gosec // wraps on purpose: any 32 bits are a key
 }
 
-// WithSetup runs fn under the schema's setup lock, waiting for another process that holds it. The lock lives on a
-// connection of its own and goes with it, so a killed process leaves none behind.
-func (db *DB) WithSetup(ctx context.Context, fn func(ctx context.Context) error) error {
+// WithSetup runs fn under the schema's setup lock, waiting for another process that holds it, of which onWait hears. The
+// lock lives on a connection of its own and goes with it, so a killed process leaves none behind.
+func (db *DB) WithSetup(ctx context.Context, onWait func(), fn func(ctx context.Context) error) error {
 	conn, err := db.Pool.Acquire(ctx)
 	if err != nil {
 		return fmt.Errorf("connect for the setup lock of schema %q: %w", db.Schema, err)
@@ -35,8 +35,17 @@ func (db *DB) WithSetup(ctx context.Context, fn func(ctx context.Context) error)
 	// The session is closed rather than returned: whatever happens, its locks end with it.
 	c := conn.Hijack()
 	defer func() { _ = c.Close(context.WithoutCancel(ctx)) }()
-	if _, err := c.Exec(ctx, "SELECT pg_advisory_lock($1, $2)", lockClass(db.Schema), lockSetup); err != nil {
-		return fmt.Errorf("wait for the setup lock of schema %q: %w", db.Schema, err)
+	var free bool
+	if err := c.QueryRow(ctx, "SELECT pg_try_advisory_lock($1, $2)", lockClass(db.Schema), lockSetup).Scan(&free); err != nil {
+		return fmt.Errorf("take the setup lock of schema %q: %w", db.Schema, err)
+	}
+	if !free {
+		if onWait != nil {
+			onWait()
+		}
+		if _, err := c.Exec(ctx, "SELECT pg_advisory_lock($1, $2)", lockClass(db.Schema), lockSetup); err != nil {
+			return fmt.Errorf("wait for the setup lock of schema %q: %w", db.Schema, err)
+		}
 	}
 	return fn(ctx)
 }
