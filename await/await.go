@@ -18,7 +18,7 @@ var ErrUnavailable = errors.New("stayed away too long")
 // Policy says how to wait.
 type Policy struct {
 	What    string           // named in the log: "Postgres at localhost:5432/fh_dev"
-	MaxWait time.Duration    // from the first failure on
+	MaxWait time.Duration    // 0: op is tried once
 	Heals   func(error) bool // whether waiting may heal an error; nil: any
 	Log     *slog.Logger     // hears of the first failure and of the recovery; nil: nobody
 }
@@ -29,13 +29,17 @@ func For[T any](ctx context.Context, p Policy, op func() (T, error)) (T, error) 
 	b := backoff.NewExponentialBackOff()
 	b.InitialInterval, b.MaxInterval = 50*time.Millisecond, 2*time.Second
 	told, healing := false, false
+	limit := backoff.WithMaxElapsedTime(p.MaxWait)
+	if p.MaxWait <= 0 {
+		limit = backoff.WithMaxTries(1)
+	}
 	v, err := backoff.Retry(ctx, func() (T, error) {
 		v, err := op()
 		if healing = err != nil && (p.Heals == nil || p.Heals(err)); err != nil && !healing {
 			return v, backoff.Permanent(err)
 		}
 		return v, err
-	}, backoff.WithBackOff(b), backoff.WithMaxElapsedTime(p.MaxWait), backoff.WithNotify(func(err error, _ time.Duration) {
+	}, backoff.WithBackOff(b), limit, backoff.WithNotify(func(err error, _ time.Duration) {
 		if !told && p.Log != nil {
 			told = true
 			p.Log.Warn("waiting for "+p.What, "max_wait", p.MaxWait, "reason", err)

@@ -78,6 +78,9 @@ func (c Connector) Config() map[string]string {
 		"heartbeat.interval.ms":  strconv.FormatInt(c.HeartbeatInterval.Milliseconds(), 10),
 		"heartbeat.action.query": c.heartbeatQuery(),
 
+		// How often the slot is told what Kafka has; Debezium's own default is 10 s.
+		"status.update.interval.ms": strconv.FormatInt(max(c.HeartbeatInterval, time.Second).Milliseconds(), 10),
+
 		"provide.transaction.metadata": "true",
 		"tombstones.on.delete":         "true",
 		"skipped.operations":           skipped,

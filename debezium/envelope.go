@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"strings"
 )
 
 // Op is what a change event tells of.
@@ -55,7 +56,7 @@ type Source struct {
 
 // TxElement places an event within its transaction.
 type TxElement struct {
-	ID                  string `json:"id"` // "txId:LSN"
+	ID                  string `json:"id"` // "txId:LSN" of this event: only the part before the colon is the transaction's
 	TotalOrder          int64  `json:"total_order"`
 	DataCollectionOrder int64  `json:"data_collection_order"`
 }
@@ -71,6 +72,13 @@ type TxBoundary struct {
 		EventCount int64  `json:"event_count"`
 	} `json:"data_collections"`
 }
+
+// TxID is the transaction's number, the part of ID that BEGIN, END and the events between them share. The LSN behind it is
+// each event's own (seen with 3.6.3).
+func (t TxBoundary) TxID() string { id, _, _ := strings.Cut(t.ID, ":"); return id }
+
+// TxID is the transaction's number: see TxBoundary.TxID.
+func (t TxElement) TxID() string { id, _, _ := strings.Cut(t.ID, ":"); return id }
 
 // Event is a record of a table's topic.
 type Event struct {

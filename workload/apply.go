@@ -153,13 +153,13 @@ func (a *applier) attempt(ctx context.Context, t *shop.Transaction) (rows map[st
 	if err = readBatch(conn.SendBatch(ctx, b), t, rows, &xid); err != nil {
 		what = judge(err)
 		if what != lost {
-			if _, rbErr := conn.Exec(ctx, "ROLLBACK"); rbErr != nil {
+			if _, rbErr := conn.Exec(ctx, "ROLLBACK", pgx.QueryExecModeSimpleProtocol); rbErr != nil {
 				what = lost // and with it whatever was open
 			}
 		}
 		return nil, xid, what, err
 	}
-	tag, err := conn.Exec(ctx, "COMMIT")
+	tag, err := conn.Exec(ctx, "COMMIT", pgx.QueryExecModeSimpleProtocol)
 	switch {
 	case err == nil && tag.String() == "COMMIT":
 		return rows, xid, applied, nil
