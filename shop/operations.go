@@ -94,7 +94,7 @@ func purchase(s *Shop, sh *shard) (draft, bool) {
 		}))
 		for i, p := range bought {
 			u := sh.stock[len(sh.stock)-1-i]
-			o.items[i] = item{piece: u.id, product: p.ID}
+			o.items[i] = item{piece: u.id, product: p.ID, again: !u.fresh}
 			changes = append(changes,
 				update(models.TableInventoryItems, "id", u.id, 1, Column{"sold_at", at}, Column{"updated_at", at}),
 				insert(models.TableOrderItems, &models.OrderItem{
@@ -176,11 +176,7 @@ func (s *Shop) backInStock(sh *shard, event request) *aftermath {
 		commit: func(o *order, at time.Time) []Change {
 			changes := make([]Change, 0, len(o.items)+1)
 			for _, it := range o.items {
-				if p, ok := s.byID[it.product]; ok {
-					sh.stock = append(sh.stock, unit{id: it.piece, product: p})
-				}
-				changes = append(changes, update(models.TableInventoryItems, "id", it.piece, 1,
-					Column{"sold_at", (*time.Time)(nil)}, Column{"updated_at", at}))
+				changes = append(changes, s.putBack(sh, it, at))
 			}
 			return inserts(changes, o.buyer.visits(sh, []request{event}, at))
 		},
@@ -270,8 +266,9 @@ func writeOff(_ *Shop, sh *shard) (draft, bool) {
 }
 
 // eraseAccount deletes a customer with all events, items and orders, and the pieces that were sold to them, which nobody
-// could account for any more. Of two customers the one with fewer rows goes: large erasures are bursts.
-func eraseAccount(_ *Shop, sh *shard) (draft, bool) {
+// could account for any more; a piece that an earlier order still refers to goes back into stock instead. Of two customers
+// the one with fewer rows goes: large erasures are bursts.
+func eraseAccount(s *Shop, sh *shard) (draft, bool) {
 	if len(sh.customers) == 0 {
 		return draft{}, false
 	}
@@ -279,16 +276,9 @@ func eraseAccount(_ *Shop, sh *shard) (draft, bool) {
 	if other.rows() < c.rows() {
 		c = other
 	}
-	return draft{by: [Kinds]int{Delete: c.rows()}, commit: func(time.Time) []Change {
-		items, sold := 0, []int64{}
-		for _, o := range c.orders {
-			items += len(o.items)
-			if o.status.HoldsStock() {
-				for _, it := range o.items {
-					sold = append(sold, it.piece)
-				}
-			}
-		}
+	items, gone, back := c.holdings()
+	by := [Kinds]int{Update: len(back), Delete: 1 + int(c.events) + len(c.orders) + items + len(gone)}
+	return draft{by: by, commit: func(at time.Time) []Change {
 		sh.dismiss(c)
 		var changes []Change
 		if c.events > 0 {
@@ -300,14 +290,44 @@ func eraseAccount(_ *Shop, sh *shard) (draft, bool) {
 		if len(c.orders) > 0 {
 			changes = append(changes, erase(models.TableOrders, "user_id", c.id, len(c.orders)))
 		}
-		if len(sold) > 0 {
-			changes = append(changes, erase(models.TableInventoryItems, "id", sold, len(sold)))
+		if len(gone) > 0 {
+			changes = append(changes, erase(models.TableInventoryItems, "id", gone, len(gone)))
+		}
+		for _, it := range back {
+			changes = append(changes, s.putBack(sh, it, at))
 		}
 		return append(changes, erase(models.TableUsers, "id", c.id, 1))
 	}}, true
 }
 
-// rows counts what erasing the customer deletes.
+// putBack makes a sold piece one in stock again.
+func (s *Shop) putBack(sh *shard, it item, at time.Time) Change {
+	if p, ok := s.byID[it.product]; ok {
+		sh.stock = append(sh.stock, unit{id: it.piece, product: p})
+	}
+	return update(models.TableInventoryItems, "id", it.piece, 1, Column{"sold_at", (*time.Time)(nil)}, Column{"updated_at", at})
+}
+
+// holdings counts a customer's order items and sorts the pieces that were sold to them into those that go with them and
+// those that an earlier order refers to.
+func (c *customer) holdings() (items int, gone []int64, back []item) {
+	for _, o := range c.orders {
+		items += len(o.items)
+		if !o.status.HoldsStock() {
+			continue
+		}
+		for _, it := range o.items {
+			if it.again {
+				back = append(back, it)
+			} else {
+				gone = append(gone, it.piece)
+			}
+		}
+	}
+	return items, gone, back
+}
+
+// rows counts about what erasing the customer changes.
 func (c *customer) rows() int {
 	n := 1 + int(c.events) + len(c.orders)
 	for _, o := range c.orders {

@@ -67,6 +67,7 @@ type order struct {
 type item struct {
 	piece   int64
 	product int64
+	again   bool // the piece had come back from an earlier order, whose item still refers to it
 }
 
 // unit is a piece in stock. fresh means that no order item refers to it, so that it may be written off.
@@ -157,15 +158,16 @@ func (s *Shop) AddOrder(id, userID int64, status models.OrderStatus) {
 	}
 }
 
-// AddOrderItem adds an item of an order added before; others are ignored.
-func (s *Shop) AddOrderItem(id, orderID, pieceID, productID int64) {
+// AddOrderItem adds an item of an order added before; others are ignored. again tells whether more than one order item
+// refers to the piece.
+func (s *Shop) AddOrderItem(id, orderID, pieceID, productID int64, again bool) {
 	sh := s.owned(id)
 	if sh == nil {
 		return
 	}
 	sh.ids.seen(orderItemIDs, id)
 	if o := sh.orders[orderID]; o != nil {
-		o.items = append(o.items, item{piece: pieceID, product: productID})
+		o.items = append(o.items, item{piece: pieceID, product: productID, again: again})
 	}
 }
 

@@ -66,8 +66,10 @@ func readOrders(ctx context.Context, tx pgx.Tx, s *shop.Shop) error {
 
 func readOrderItems(ctx context.Context, tx pgx.Tx, s *shop.Shop) error {
 	var id, order, piece, product int64
-	return each(ctx, tx, models.TableOrderItems, `SELECT id, order_id, inventory_item_id, product_id FROM order_items ORDER BY id`,
-		[]any{&id, &order, &piece, &product}, func() { s.AddOrderItem(id, order, piece, product) })
+	var again bool
+	return each(ctx, tx, models.TableOrderItems, `SELECT id, order_id, inventory_item_id, product_id,
+			count(*) OVER (PARTITION BY inventory_item_id) > 1 FROM order_items ORDER BY id`,
+		[]any{&id, &order, &piece, &product, &again}, func() { s.AddOrderItem(id, order, piece, product, again) })
 }
 
 func readPieces(ctx context.Context, tx pgx.Tx, s *shop.Shop) error {
