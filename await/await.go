@@ -20,8 +20,11 @@ type Policy struct {
 	What    string           // named in the log: "Postgres at localhost:5432/fh_dev"
 	MaxWait time.Duration    // 0: op is tried once
 	Heals   func(error) bool // whether waiting may heal an error; nil: any
-	Log     *slog.Logger     // hears of the first failure and of the recovery; nil: nobody
+	Log     *slog.Logger     // hears of a wait of more than a moment, and of its end; nil: nobody
 }
+
+// moment is how long a wait goes unmentioned: a server that comes up is no news.
+const moment = 2 * time.Second
 
 // For runs op until it succeeds, fails with an error that waiting cannot heal, or the time is over, which is
 // ErrUnavailable around the last error. Pauses grow from 50 ms to 2 s, with jitter.
@@ -29,6 +32,7 @@ func For[T any](ctx context.Context, p Policy, op func() (T, error)) (T, error) 
 	b := backoff.NewExponentialBackOff()
 	b.InitialInterval, b.MaxInterval = 50*time.Millisecond, 2*time.Second
 	told, healing := false, false
+	began := time.Now()
 	limit := backoff.WithMaxElapsedTime(p.MaxWait)
 	if p.MaxWait <= 0 {
 		limit = backoff.WithMaxTries(1)
@@ -40,7 +44,7 @@ func For[T any](ctx context.Context, p Policy, op func() (T, error)) (T, error) 
 		}
 		return v, err
 	}, backoff.WithBackOff(b), limit, backoff.WithNotify(func(err error, _ time.Duration) {
-		if !told && p.Log != nil {
+		if !told && p.Log != nil && time.Since(began) > moment {
 			told = true
 			p.Log.Warn("waiting for "+p.What, "max_wait", p.MaxWait, "reason", err)
 		}

@@ -18,18 +18,20 @@ import (
 
 // Client speaks to Kafka Connect's REST interface.
 type Client struct {
-	base *url.URL
-	http *http.Client
-	log  *slog.Logger
+	base    *url.URL
+	http    *http.Client
+	maxWait time.Duration
+	log     *slog.Logger
 }
 
-// NewClient takes the address of a Connect worker: http://localhost:8083. Credentials may stand in it.
-func NewClient(address string, log *slog.Logger) (*Client, error) {
+// NewClient takes the address of a Connect worker: http://localhost:8083. Credentials may stand in it. maxWait bounds how
+// long each call waits for the worker, through its rebalances, and for what was asked for to come about; 0: not at all.
+func NewClient(address string, maxWait time.Duration, log *slog.Logger) (*Client, error) {
 	u, err := ParseURL(address)
 	if err != nil {
 		return nil, err
 	}
-	return &Client{base: u, http: &http.Client{Timeout: time.Minute}, log: log}, nil
+	return &Client{base: u, http: &http.Client{Timeout: time.Minute}, maxWait: maxWait, log: log}, nil
 }
 
 // ParseURL checks the address of a Connect worker.
@@ -128,24 +130,24 @@ func heals(err error) bool {
 	return !errors.Is(err, ErrNotFound)
 }
 
-func (c *Client) policy(maxWait time.Duration) await.Policy {
-	return await.Policy{What: "Kafka Connect at " + c.Address(), MaxWait: maxWait, Heals: heals, Log: c.log}
+func (c *Client) policy() await.Policy {
+	return await.Policy{What: "Kafka Connect at " + c.Address(), MaxWait: c.maxWait, Heals: heals, Log: c.log}
 }
 
 // retry repeats a request through rebalances.
-func (c *Client) retry(ctx context.Context, maxWait time.Duration, method, path string, in, out any) error {
-	_, err := await.For(ctx, c.policy(maxWait), func() (struct{}, error) {
+func (c *Client) retry(ctx context.Context, method, path string, in, out any) error {
+	_, err := await.For(ctx, c.policy(), func() (struct{}, error) {
 		return struct{}{}, c.do(ctx, method, path, in, out)
 	})
 	return err //nolint:wrapcheck // wrapped by the callers
 }
 
 // WaitReady waits until the worker answers and returns its version.
-func (c *Client) WaitReady(ctx context.Context, maxWait time.Duration) (string, error) {
+func (c *Client) WaitReady(ctx context.Context) (string, error) {
 	var info struct {
 		Version string `json:"version"`
 	}
-	p := c.policy(maxWait)
+	p := c.policy()
 	p.Heals = nil
 	_, err := await.For(ctx, p, func() (struct{}, error) {
 		if err := c.do(ctx, http.MethodGet, "/", nil, &info); err != nil {
@@ -164,30 +166,30 @@ func path(name string, more ...string) string {
 // Apply creates the connector or changes its configuration, and sets it going. fresh makes it forget what it read before,
 // so that it takes a new snapshot: the right thing exactly when its slot does not exist, since offsets that outlive their
 // slot lose changes silently.
-func (c *Client) Apply(ctx context.Context, conn Connector, fresh bool, maxWait time.Duration) error {
+func (c *Client) Apply(ctx context.Context, conn Connector, fresh bool) error {
 	_, err := c.Status(ctx, conn.Name)
 	switch {
 	case errors.Is(err, ErrNotFound):
 		// Created stopped: it must not run before its offsets are settled.
 		body := map[string]any{"name": conn.Name, "config": conn.Config(), "initial_state": StateStopped}
-		err = c.retry(ctx, maxWait, http.MethodPost, "/connectors", body, nil)
+		err = c.retry(ctx, http.MethodPost, "/connectors", body, nil)
 	case err == nil:
 		if fresh {
-			err = c.Stop(ctx, conn.Name, maxWait)
+			err = c.Stop(ctx, conn.Name)
 		}
 		if err == nil {
-			err = c.retry(ctx, maxWait, http.MethodPut, path(conn.Name, "/config"), conn.Config(), nil)
+			err = c.retry(ctx, http.MethodPut, path(conn.Name, "/config"), conn.Config(), nil)
 		}
 	}
 	if err != nil {
 		return fmt.Errorf("apply connector %q: %w", conn.Name, err)
 	}
 	if fresh {
-		if err := c.DeleteOffsets(ctx, conn.Name, maxWait); err != nil {
+		if err := c.DeleteOffsets(ctx, conn.Name); err != nil {
 			return err
 		}
 	}
-	if err := c.retry(ctx, maxWait, http.MethodPut, path(conn.Name, "/resume"), nil, nil); err != nil {
+	if err := c.retry(ctx, http.MethodPut, path(conn.Name, "/resume"), nil, nil); err != nil {
 		return fmt.Errorf("set connector %q going: %w", conn.Name, err)
 	}
 	return nil
@@ -250,7 +252,7 @@ func (s Status) Err() error {
 // Status asks for the state. ErrNotFound if there is no such connector.
 func (c *Client) Status(ctx context.Context, name string) (Status, error) {
 	var s Status
-	if err := c.do(ctx, http.MethodGet, path(name, "/status"), nil, &s); err != nil {
+	if err := c.retry(ctx, http.MethodGet, path(name, "/status"), nil, &s); err != nil {
 		return s, fmt.Errorf("status of connector %q: %w", name, err)
 	}
 	return s, nil
@@ -259,12 +261,12 @@ func (c *Client) Status(ctx context.Context, name string) (Status, error) {
 var errNotYet = errors.New("not there yet")
 
 // WaitRunning waits until the connector and its task run. A failure ends the wait at once.
-func (c *Client) WaitRunning(ctx context.Context, name string, maxWait time.Duration) error {
-	return c.waitFor(ctx, name, maxWait, func(s Status) bool { return s.Running() })
+func (c *Client) WaitRunning(ctx context.Context, name string) error {
+	return c.waitFor(ctx, name, func(s Status) bool { return s.Running() })
 }
 
-func (c *Client) waitFor(ctx context.Context, name string, maxWait time.Duration, done func(Status) bool) error {
-	p := await.Policy{What: fmt.Sprintf("connector %q", name), MaxWait: maxWait, Log: c.log}
+func (c *Client) waitFor(ctx context.Context, name string, done func(Status) bool) error {
+	p := await.Policy{What: fmt.Sprintf("connector %q", name), MaxWait: c.maxWait, Log: c.log}
 	p.Heals = func(err error) bool { return !errors.Is(err, ErrFailed) }
 	_, err := await.For(ctx, p, func() (struct{}, error) {
 		s, err := c.Status(ctx, name)
@@ -285,8 +287,8 @@ func (c *Client) waitFor(ctx context.Context, name string, maxWait time.Duration
 }
 
 // Restart restarts the connector and its tasks.
-func (c *Client) Restart(ctx context.Context, name string, maxWait time.Duration) error {
-	if err := c.retry(ctx, maxWait, http.MethodPost, path(name, "/restart?includeTasks=true&onlyFailed=false"), nil, nil); err != nil {
+func (c *Client) Restart(ctx context.Context, name string) error {
+	if err := c.retry(ctx, http.MethodPost, path(name, "/restart?includeTasks=true&onlyFailed=false"), nil, nil); err != nil {
 		return fmt.Errorf("restart connector %q: %w", name, err)
 	}
 	return nil
@@ -294,15 +296,15 @@ func (c *Client) Restart(ctx context.Context, name string, maxWait time.Duration
 
 // Stop stops the connector, keeping its configuration and offsets, and waits until its tasks are gone. A connector that
 // does not exist is stopped.
-func (c *Client) Stop(ctx context.Context, name string, maxWait time.Duration) error {
-	err := c.retry(ctx, maxWait, http.MethodPut, path(name, "/stop"), nil, nil)
+func (c *Client) Stop(ctx context.Context, name string) error {
+	err := c.retry(ctx, http.MethodPut, path(name, "/stop"), nil, nil)
 	if errors.Is(err, ErrNotFound) {
 		return nil
 	}
 	if err != nil {
 		return fmt.Errorf("stop connector %q: %w", name, err)
 	}
-	p := await.Policy{What: fmt.Sprintf("the stop of connector %q", name), MaxWait: maxWait}
+	p := await.Policy{What: fmt.Sprintf("the stop of connector %q", name), MaxWait: c.maxWait}
 	_, err = await.For(ctx, p, func() (struct{}, error) {
 		s, err := c.Status(ctx, name)
 		if err == nil && (s.Connector.State != StateStopped || len(s.Tasks) > 0) {
@@ -314,17 +316,31 @@ func (c *Client) Stop(ctx context.Context, name string, maxWait time.Duration) e
 }
 
 // DeleteOffsets makes a stopped connector forget how far it was. A connector that does not exist has nothing to forget.
-func (c *Client) DeleteOffsets(ctx context.Context, name string, maxWait time.Duration) error {
-	err := c.retry(ctx, maxWait, http.MethodDelete, path(name, "/offsets"), nil, nil)
+func (c *Client) DeleteOffsets(ctx context.Context, name string) error {
+	err := c.retry(ctx, http.MethodDelete, path(name, "/offsets"), nil, nil)
 	if err != nil && !errors.Is(err, ErrNotFound) {
 		return fmt.Errorf("delete the offsets of connector %q: %w", name, err)
 	}
 	return nil
 }
 
-// Delete removes the connector; its offsets outlive it. Removing one that does not exist is no error.
-func (c *Client) Delete(ctx context.Context, name string, maxWait time.Duration) error {
-	err := c.retry(ctx, maxWait, http.MethodDelete, path(name), nil, nil)
+// Delete removes the connector and waits until it is gone; its offsets outlive it. Removing one that does not exist is no
+// error.
+func (c *Client) Delete(ctx context.Context, name string) error {
+	err := c.retry(ctx, http.MethodDelete, path(name), nil, nil)
+	if err == nil {
+		gone := await.Policy{What: fmt.Sprintf("the removal of connector %q", name), MaxWait: c.maxWait}
+		_, err = await.For(ctx, gone, func() (struct{}, error) {
+			_, err := c.Status(ctx, name)
+			if errors.Is(err, ErrNotFound) {
+				return struct{}{}, nil
+			}
+			if err == nil {
+				err = errNotYet
+			}
+			return struct{}{}, err
+		})
+	}
 	if err != nil && !errors.Is(err, ErrNotFound) {
 		return fmt.Errorf("delete connector %q: %w", name, err)
 	}
@@ -334,7 +350,7 @@ func (c *Client) Delete(ctx context.Context, name string, maxWait time.Duration)
 // Config reads the configuration that Connect has. ErrNotFound if there is no such connector.
 func (c *Client) Config(ctx context.Context, name string) (map[string]string, error) {
 	var cfg map[string]string
-	if err := c.do(ctx, http.MethodGet, path(name, "/config"), nil, &cfg); err != nil {
+	if err := c.retry(ctx, http.MethodGet, path(name, "/config"), nil, &cfg); err != nil {
 		return nil, fmt.Errorf("configuration of connector %q: %w", name, err)
 	}
 	return cfg, nil

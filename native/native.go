@@ -323,13 +323,13 @@ func (s *stack) startConnect(ctx context.Context, lib string) error {
 	if err := s.launch("connect", "java", args, []string{PasswordVariable + "=" + s.Password}, nil); err != nil {
 		return err
 	}
-	client, err := debezium.NewClient(s.info().ConnectURL, s.log)
+	client, err := debezium.NewClient(s.info().ConnectURL, 0, nil)
 	if err != nil {
 		return err
 	}
 	defer client.Close()
 	return s.waitUp(ctx, "connect", func() error {
-		_, err := client.WaitReady(ctx, 0)
+		_, err := client.WaitReady(ctx)
 		return err
 	})
 }

@@ -56,13 +56,13 @@ func (p *program) connectorCommand() *cli.Command {
 			if err != nil {
 				return err
 			}
-			client, err := debezium.NewClient(o.url, p.log)
+			client, err := debezium.NewClient(o.url, o.db.maxWait, p.log)
 			if err != nil {
 				return usagef("--connect-url: %v", err)
 			}
 			defer client.Close()
 			ctx := p.signals.untilStopped()
-			if _, err := client.WaitReady(ctx, o.db.maxWait); err != nil {
+			if _, err := client.WaitReady(ctx); err != nil {
 				return err
 			}
 			return fn(ctx, c, o, client)
@@ -125,16 +125,16 @@ func (p *program) connectorCommand() *cli.Command {
 			{
 				Name: "restart", Usage: "restart the connector and its task", Before: readConfig, Flags: common(),
 				Action: with(func(ctx context.Context, _ *cli.Context, o connectorOptions, client *debezium.Client) error {
-					if err := client.Restart(ctx, o.connector.Name, o.db.maxWait); err != nil {
+					if err := client.Restart(ctx, o.connector.Name); err != nil {
 						return err
 					}
-					return client.WaitRunning(ctx, o.connector.Name, o.db.maxWait)
+					return client.WaitRunning(ctx, o.connector.Name)
 				}),
 			},
 			{
 				Name: "delete", Usage: "remove the connector from Connect; slot and offsets stay, and the slot keeps the WAL", Before: readConfig, Flags: common(),
 				Action: with(func(ctx context.Context, _ *cli.Context, o connectorOptions, client *debezium.Client) error {
-					return client.Delete(ctx, o.connector.Name, o.db.maxWait)
+					return client.Delete(ctx, o.connector.Name)
 				}),
 			},
 			{

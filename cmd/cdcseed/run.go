@@ -153,7 +153,7 @@ func (p *program) runShop(o runOptions) error {
 	var client *debezium.Client
 	if o.url != "" {
 		var err error
-		if client, err = debezium.NewClient(o.url, p.log); err != nil {
+		if client, err = debezium.NewClient(o.url, o.db.maxWait, p.log); err != nil {
 			return usagef("--connect-url: %v", err)
 		}
 		defer client.Close()
@@ -178,7 +178,7 @@ func (p *program) runShop(o runOptions) error {
 // live sets everything up and runs the workload. admin and client are nil where Kafka and Connect are left alone.
 func (s *session) live(ctx context.Context, o runOptions, admin *topics.Admin, client *debezium.Client) (err error) {
 	if client != nil {
-		version, err := client.WaitReady(ctx, o.db.maxWait)
+		version, err := client.WaitReady(ctx)
 		if err != nil {
 			return err
 		}
@@ -341,10 +341,10 @@ func (s *session) backToZero(ctx context.Context, o runOptions, admin *topics.Ad
 	}
 	if client != nil {
 		for _, name := range connectors {
-			if err := client.Stop(ctx, name, o.db.maxWait); err != nil {
+			if err := client.Stop(ctx, name); err != nil {
 				return err
 			}
-			if err := client.DeleteOffsets(ctx, name, o.db.maxWait); err != nil {
+			if err := client.DeleteOffsets(ctx, name); err != nil {
 				return err
 			}
 		}

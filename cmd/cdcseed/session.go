@@ -135,10 +135,10 @@ func (s *session) applyConnector(ctx context.Context, client *debezium.Client, c
 	if err := s.target.Mark(ctx, s.db.Pool, migrations.KindSlot, conn.Slot, nil); err != nil {
 		return err
 	}
-	if err := client.Apply(ctx, conn, !slot.Exists, s.opts.maxWait); err != nil {
+	if err := client.Apply(ctx, conn, !slot.Exists); err != nil {
 		return err
 	}
-	if err := client.WaitRunning(ctx, conn.Name, s.opts.maxWait); err != nil {
+	if err := client.WaitRunning(ctx, conn.Name); err != nil {
 		return err
 	}
 	if err := s.waitConsistent(ctx, client, conn); err != nil {
@@ -152,10 +152,10 @@ func (s *session) applyConnector(ctx context.Context, client *debezium.Client, c
 // Connect to ask; then nobody may read the slot.
 func (s *session) resetConnector(ctx context.Context, client *debezium.Client, name, slot string) error {
 	if client != nil {
-		if err := client.Stop(ctx, name, s.opts.maxWait); err != nil {
+		if err := client.Stop(ctx, name); err != nil {
 			return err
 		}
-		if err := client.DeleteOffsets(ctx, name, s.opts.maxWait); err != nil {
+		if err := client.DeleteOffsets(ctx, name); err != nil {
 			return err
 		}
 	}

@@ -90,13 +90,13 @@ func DropConnector(t testing.TB, db *postgres.DB, name, slot string) {
 	client := Client(t)
 	t.Cleanup(func() {
 		ctx := context.WithoutCancel(t.Context())
-		if err := client.Stop(ctx, name, Patience); err != nil {
+		if err := client.Stop(ctx, name); err != nil {
 			t.Errorf("stacktest: %v", err)
 		}
-		if err := client.DeleteOffsets(ctx, name, Patience); err != nil {
+		if err := client.DeleteOffsets(ctx, name); err != nil {
 			t.Errorf("stacktest: %v", err)
 		}
-		if err := client.Delete(ctx, name, Patience); err != nil {
+		if err := client.Delete(ctx, name); err != nil {
 			t.Errorf("stacktest: %v", err)
 		}
 		if err := db.DropSlot(ctx, slot, Patience); err != nil {
@@ -108,7 +108,7 @@ func DropConnector(t testing.TB, db *postgres.DB, name, slot string) {
 // Client opens Connect for a test.
 func Client(t testing.TB) *debezium.Client {
 	t.Helper()
-	c, err := debezium.NewClient(Connect(t), slog.New(slog.DiscardHandler))
+	c, err := debezium.NewClient(Connect(t), Patience, slog.New(slog.DiscardHandler))
 	if err != nil {
 		t.Fatalf("stacktest: %v", err)
 	}
