@@ -18,8 +18,6 @@ import (
 	"github.com/cdcseed/cdcseed/postgres"
 )
 
-func TestMain(m *testing.M) { pgtest.Main(m) }
-
 // cdcseed runs the program within the test and returns its exit code and what it printed.
 func cdcseed(t *testing.T, args ...string) (code int, out, errOut string) {
 	t.Helper()
