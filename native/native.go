@@ -31,7 +31,7 @@ type Config struct {
 	Dir          string // of the stack's own: data, logs, state
 	CacheDir     string // of what Maven brings; survives Down
 	PostgresBin  string // folder with initdb and postgres; empty: found, or from Maven
-	PostgresPort int
+	PostgresPort int    // this and the following: 0 for any that is free
 	KafkaPort    int
 	ConnectPort  int
 	User         string // superuser of Postgres
@@ -77,8 +77,9 @@ func (c Config) info() Info {
 // stack is a Config at work.
 type stack struct {
 	Config
-	log   *slog.Logger
-	state state
+	controllerPort int
+	log            *slog.Logger
+	state          state
 }
 
 // Up starts what does not run yet and returns when all of it is ready. When it fails, what it started is stopped.
@@ -109,7 +110,7 @@ func Up(ctx context.Context, cfg Config, log *slog.Logger) (Info, error) {
 }
 
 func (s *stack) start(ctx context.Context) error {
-	if err := s.portsFree(ctx); err != nil {
+	if err := s.choosePorts(ctx); err != nil {
 		return err
 	}
 	for _, d := range []string{s.Dir, s.state.Info.Logs, filepath.Join(s.Dir, "logs")} {
@@ -140,19 +141,25 @@ func (s *stack) start(ctx context.Context) error {
 	return nil
 }
 
-// portsFree refuses ports that somebody listens on, before anything is started.
-func (s *stack) portsFree(ctx context.Context) error {
-	ports := map[string]int{"--postgres-port": s.PostgresPort}
+// choosePorts picks those that were left open, and refuses those that somebody listens on, before anything is started.
+func (s *stack) choosePorts(ctx context.Context) error {
+	ports := map[string]*int{"--postgres-port": &s.PostgresPort}
 	if !s.PostgresOnly {
-		ports["--kafka-port"], ports["--connect-port"] = s.KafkaPort, s.ConnectPort
-		ports["--kafka-port plus one, for the controller"] = s.KafkaPort + 1
+		if s.KafkaPort != 0 {
+			s.controllerPort = s.KafkaPort + 1
+		}
+		ports["--kafka-port"], ports["--connect-port"] = &s.KafkaPort, &s.ConnectPort
+		ports["--kafka-port plus one, for the controller"] = &s.controllerPort
 	}
 	for flag, port := range ports {
-		l, err := (&net.ListenConfig{}).Listen(ctx, "tcp", net.JoinHostPort("127.0.0.1", strconv.Itoa(port)))
+		l, err := (&net.ListenConfig{}).Listen(ctx, "tcp", net.JoinHostPort("127.0.0.1", strconv.Itoa(*port)))
 		if err != nil {
-			return fmt.Errorf("port %d (%s) is taken; choose another: %w", port, flag, err)
+			return fmt.Errorf("port %d (%s) is taken; choose another: %w", *port, flag, err)
 		}
-		_ = l.Close()
+		defer func() { _ = l.Close() }() // held until all are chosen, so that no two are the same
+		if addr, ok := l.Addr().(*net.TCPAddr); ok {
+			*port = addr.Port
+		}
 	}
 	return nil
 }
@@ -191,11 +198,11 @@ func (s *stack) waitUp(ctx context.Context, name string, op func() error) error 
 }
 
 func (s *stack) connConfig(database string) (*pgx.ConnConfig, error) {
-	cfg, err := pgx.ParseConfig(fmt.Sprintf("postgres://%s:%d/%s?sslmode=disable", "127.0.0.1", s.PostgresPort, database))
+	cfg, err := pgx.ParseConfig("host=127.0.0.1 sslmode=disable")
 	if err != nil {
 		return nil, fmt.Errorf("address of the native Postgres: %w", err)
 	}
-	cfg.User, cfg.Password = s.User, s.Password
+	cfg.Port, cfg.Database, cfg.User, cfg.Password = uint16(s.PostgresPort), database, s.User, s.Password
 	return cfg, nil
 }
 
@@ -264,11 +271,11 @@ func (s *stack) initDB(ctx context.Context, bin, data string, as *credential) er
 func (s *stack) startKafka(ctx context.Context, lib string) error {
 	dir := filepath.Join(s.Dir, "kafka")
 	settings := BrokerSettings()
-	settings["listeners"] = fmt.Sprintf("HOST://127.0.0.1:%d,CONTROLLER://127.0.0.1:%d", s.KafkaPort, s.KafkaPort+1)
+	settings["listeners"] = fmt.Sprintf("HOST://127.0.0.1:%d,CONTROLLER://127.0.0.1:%d", s.KafkaPort, s.controllerPort)
 	settings["advertised.listeners"] = fmt.Sprintf("HOST://localhost:%d", s.KafkaPort)
 	settings["listener.security.protocol.map"] = "HOST:PLAINTEXT,CONTROLLER:PLAINTEXT"
 	settings["inter.broker.listener.name"] = "HOST"
-	settings["controller.quorum.voters"] = fmt.Sprintf("1@127.0.0.1:%d", s.KafkaPort+1)
+	settings["controller.quorum.voters"] = fmt.Sprintf("1@127.0.0.1:%d", s.controllerPort)
 	settings["log.dirs"] = dir
 	for k, v := range patience {
 		settings[k] = v

@@ -55,14 +55,14 @@ func (c *credential) own(paths ...string) error {
 func (c *credential) attr() *syscall.SysProcAttr {
 	attr := &syscall.SysProcAttr{}
 	if c != nil {
-		attr.Credential = &syscall.Credential{Uid: uint32(c.uid), Gid: uint32(c.gid)} //nolint:gosec // ids are no longer than that
+		attr.Credential = &syscall.Credential{Uid: uint32(c.uid), Gid: uint32(c.gid)}
 	}
 	return attr
 }
 
 // startDetached starts a program in a session of its own, so that neither our end nor a Ctrl-C at our terminal ends it.
 func startDetached(program string, args, env []string, dir string, out *os.File, as *credential) (int, error) {
-	cmd := exec.Command(program, args...) //nolint:gosec,noctx // the stack's own servers, which outlive any context
+	cmd := exec.Command(program, args...) //nolint:noctx // the stack's own servers, which outlive any context
 	cmd.Dir, cmd.Stdout, cmd.Stderr = dir, out, out
 	cmd.Env = append(os.Environ(), env...)
 	cmd.SysProcAttr = as.attr()
@@ -77,7 +77,7 @@ func startDetached(program string, args, env []string, dir string, out *os.File,
 
 // runAs runs a program to its end and returns what it printed.
 func runAs(ctx context.Context, dir string, as *credential, program string, args ...string) (string, error) {
-	cmd := exec.CommandContext(ctx, program, args...) //nolint:gosec // the stack's own tools
+	cmd := exec.CommandContext(ctx, program, args...)
 	cmd.Dir, cmd.SysProcAttr = dir, as.attr()
 	out, err := cmd.CombinedOutput()
 	return string(out), err //nolint:wrapcheck // wrapped by the callers
@@ -98,7 +98,7 @@ func startTime(pid int) string {
 		}
 		return fields[19]
 	}
-	out, err := exec.Command("ps", "-o", "lstart=", "-p", strconv.Itoa(pid)).Output() //nolint:gosec,noctx // a number
+	out, err := exec.Command("ps", "-o", "lstart=", "-p", strconv.Itoa(pid)).Output() //nolint:noctx // a number
 	if err != nil {
 		return ""
 	}

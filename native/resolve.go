@@ -52,7 +52,7 @@ func (s *stack) maven(ctx context.Context, kind, expect string, options ...strin
 		return "", fmt.Errorf("resolve the stack with Maven: %w\n%s", err, lastLines(out, 15))
 	}
 	if _, err := os.Stat(filepath.Join(lib, expect)); err != nil {
-		return "", fmt.Errorf("Maven ended without bringing %s: %w", expect, err)
+		return "", fmt.Errorf("run Maven: it ended without bringing %s: %w", expect, err)
 	}
 	if err := os.WriteFile(done, nil, 0o644); err != nil { //nolint:gosec // empty
 		return "", fmt.Errorf("note that the cache is complete: %w", err)
@@ -107,7 +107,7 @@ func majorVersion(ctx context.Context, dir string) int {
 	if _, err := os.Stat(filepath.Join(dir, "initdb")); err != nil {
 		return 0
 	}
-	out, err := exec.CommandContext(ctx, filepath.Join(dir, "postgres"), "--version").Output() //nolint:gosec // a folder of the user's choice
+	out, err := exec.CommandContext(ctx, filepath.Join(dir, "postgres"), "--version").Output()
 	if err != nil {
 		return 0
 	}
@@ -127,7 +127,7 @@ func (s *stack) mavenPostgres(ctx context.Context) (string, error) {
 	}
 	platform, ok := platforms[runtime.GOOS+"/"+runtime.GOARCH]
 	if !ok {
-		return "", fmt.Errorf("Postgres %d or newer, and none is packed for %s/%s: %w", minPostgres, runtime.GOOS, runtime.GOARCH, ErrMissing)
+		return "", fmt.Errorf("find Postgres %d or newer: none is packed for %s/%s: %w", minPostgres, runtime.GOOS, runtime.GOARCH, ErrMissing)
 	}
 	lib, err := s.maven(ctx, "postgres", "postgres", "-Ppostgres", "-Dpostgres.platform="+platform)
 	if err != nil {

@@ -17,7 +17,7 @@ const ClusterID = "Y2Rjc2VlZC1uYXRpdmUtMQ"
 
 // PasswordVariable is the environment variable of the Connect worker that ${env:...} in the connector's configuration
 // refers to, so that the database's password is not stored in Kafka.
-const PasswordVariable = "CDCSEED_DB_PASSWORD"
+const PasswordVariable = "CDCSEED_DB_PASSWORD" //nolint:gosec // a name, no password
 
 // PostgresSettings are what logical decoding needs; durability stays at the defaults.
 var PostgresSettings = map[string]string{

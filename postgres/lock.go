@@ -22,7 +22,7 @@ const (
 func lockClass(schema string) int32 {
 	h := fnv.New32a()
 	_, _ = h.Write([]byte("cdcseed/" + schema))
-	return int32(h.Sum32()) //nolint:gosec // wraps on purpose: any 32 bits are a key
+	return int32(h.Sum32())
 }
 
 // WithSetup runs fn under the schema's setup lock, waiting for another process that holds it, of which onWait hears. The
@@ -61,7 +61,7 @@ type Ownership struct {
 	since time.Time // its backend_start, which tells it from a later process with the same pid
 }
 
-// Own takes the locks of shards from to to (exclusive; 0 ≤ from < to ≤ 64). It is refused at once, with ErrRefused and
+// Own takes the locks of shards from to (exclusive; 0 ≤ from < to ≤ 64). It is refused at once, with ErrRefused and
 // the holder's pid, when another process has any of them.
 func (db *DB) Own(ctx context.Context, from, to int) (*Ownership, error) {
 	if from < 0 || to > lockShards || from >= to {
@@ -124,7 +124,7 @@ func (o *Ownership) refusal(ctx context.Context, conn *pgx.Conn, shard int32) er
 		FROM pg_locks l JOIN pg_stat_activity a USING (pid)
 		WHERE l.locktype = 'advisory' AND l.granted AND l.classid = $1::bigint::oid AND l.objid = $2::int::oid AND l.objsubid = 2
 			AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database())`,
-		int64(uint32(lockClass(o.db.Schema))), shard) //nolint:gosec // the oid is the key's 32 bits
+		int64(uint32(lockClass(o.db.Schema))), shard)
 	holders, err := pgx.CollectRows(rows, pgx.RowTo[string])
 	if err != nil || len(holders) == 0 {
 		holders = []string{"a process that cannot be seen"}

@@ -67,7 +67,7 @@ func Open(ctx context.Context, cfg Config) (*DB, error) {
 	}
 	params["search_path"] = QuoteIdent(cfg.Schema)
 	params["timezone"] = "UTC"
-	pc.MaxConns = int32(max(cfg.MaxConns, 4)) //nolint:gosec // a pool of two billion connections is refused by cmd
+	pc.MaxConns = int32(max(cfg.MaxConns, 4))
 	pc.MaxConnIdleTime = time.Minute
 	pool, err := pgxpool.NewWithConfig(ctx, pc)
 	if err != nil {

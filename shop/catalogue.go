@@ -88,7 +88,7 @@ var (
 // product is the n-th entry of the catalogue that the seed gives: a pure function, so that a catalogue of any size needs
 // no memory.
 func product(seed uint64, n int, updated time.Time) models.Product {
-	r := source(seed, streamProduct, 0, uint64(n)) //nolint:gosec // n is never negative
+	r := source(seed, streamProduct, 0, uint64(n))
 	d := departments[r.IntN(len(departments))]
 	l := one(r, d.lines)
 	brand := one(r, brands)

@@ -105,7 +105,7 @@ func (h *History) EstimatedRows() int {
 // customer tells one customer's life: the sign-up, the orders with their visits, further visits, and the stock that
 // came to the shop's shelves meanwhile.
 func (h *History) customer(b *Batch) {
-	r := source(h.cfg.Seed, streamUser, 0, uint64(h.next)) //nolint:gosec // never negative
+	r := source(h.cfg.Seed, streamUser, 0, uint64(h.next))
 	ids := &h.ids[h.next%Shards]
 	end := h.cfg.Start
 	created := end.Add(-between(r, 0, Past))
@@ -189,7 +189,7 @@ func (h *History) order(b *Batch, r *rand.Rand, ids *idSource, u *models.User) {
 	}
 	o := models.Order{
 		OrderID: ids.take(orderIDs), UserID: u.ID, Status: status, Gender: u.Gender,
-		CreatedAt: u.CreatedAt.Add(between(r, 0, lived-total)), NumOfItem: int32(pick(r, itemsPerOrder)), //nolint:gosec // 1 to 4
+		CreatedAt: u.CreatedAt.Add(between(r, 0, lived-total)), NumOfItem: int32(pick(r, itemsPerOrder)),
 	}
 	o.UpdatedAt = o.CreatedAt
 	reach := func(after time.Duration) *time.Time {

@@ -49,7 +49,7 @@ func ParseMix(s string) (Mix, error) {
 func (m Mix) String() string {
 	parts := make([]string, Kinds)
 	for k := range m {
-		parts[k] = fmt.Sprintf("%s=%s", Kind(k), strconv.FormatFloat(math.Round(m[k]*1e4)/1e2, 'f', -1, 64)) //nolint:gosec // 0 to 2
+		parts[k] = fmt.Sprintf("%s=%s", Kind(k), strconv.FormatFloat(math.Round(m[k]*1e4)/1e2, 'f', -1, 64))
 	}
 	return strings.Join(parts, ",")
 }
@@ -70,7 +70,7 @@ func (b *balance) order() []Kind {
 	kinds := make([]Kind, 0, Kinds)
 	for k := range b.mix {
 		if b.mix[k] > 0 {
-			kinds = append(kinds, Kind(k)) //nolint:gosec // 0 to 2
+			kinds = append(kinds, Kind(k))
 		}
 	}
 	behind := func(k Kind) float64 { return b.mix[k]*float64(b.all+1) - float64(b.done[k]) }
@@ -90,7 +90,7 @@ func (b *balance) order() []Kind {
 func (b *balance) fits(wanted Kind, by [Kinds]int) bool {
 	n := by[Insert] + by[Update] + by[Delete]
 	for k, d := range by {
-		if d == 0 || Kind(k) == wanted { //nolint:gosec // 0 to 2
+		if d == 0 || Kind(k) == wanted {
 			continue
 		}
 		if b.mix[k] == 0 || float64(b.done[k]+d) > b.mix[k]*float64(b.all+n)+slack {

@@ -90,7 +90,7 @@ func purchase(s *Shop, sh *shard) (draft, bool) {
 		o := &order{id: sh.ids.take(orderIDs), buyer: c, status: models.Processing, items: make([]item, n)}
 		changes := make([]Change, 0, 1+2*n+len(requests))
 		changes = append(changes, insert(models.TableOrders, &models.Order{
-			OrderID: o.id, UserID: c.id, Status: o.status, Gender: c.gender, CreatedAt: at, NumOfItem: int32(n), UpdatedAt: at, //nolint:gosec // 1 to 4
+			OrderID: o.id, UserID: c.id, Status: o.status, Gender: c.gender, CreatedAt: at, NumOfItem: int32(n), UpdatedAt: at,
 		}))
 		for i, p := range bought {
 			u := sh.stock[len(sh.stock)-1-i]
@@ -341,7 +341,7 @@ func (c *customer) rows() int {
 
 // visits writes a customer's visit.
 func (c *customer) visits(sh *shard, requests []request, at time.Time) []models.Event {
-	c.events += int32(len(requests)) //nolint:gosec // short
+	c.events += int32(len(requests))
 	return live(sh, from(c.place, &c.id), requests, at)
 }
 

@@ -40,16 +40,15 @@ var (
 
 // person makes a customer who signs up at the time given.
 func person(r *rand.Rand, id int64, created time.Time) models.User {
-	gender, first := models.Female, ""
+	gender, names := models.Female, femaleNames
 	if r.IntN(2) == 0 {
-		first = one(r, femaleNames)
-	} else {
-		gender, first = models.Male, one(r, maleNames)
+		gender, names = models.Male, maleNames
 	}
+	first := one(r, names)
 	last := one(r, lastNames)
 	u := models.User{
 		ID: id, FirstName: first, LastName: last, Email: email(first, last, id),
-		Age: int32(minAge + r.IntN(maxAge-minAge+1)), Gender: gender, //nolint:gosec // below 71
+		Age: int32(minAge + r.IntN(maxAge-minAge+1)), Gender: gender,
 		TrafficSource: pick(r, userTraffic), CreatedAt: created, UpdatedAt: created,
 	}
 	moveTo(r, &u, randomPlace(r))

@@ -94,7 +94,7 @@ func New(cfg Config) (*Shop, error) {
 	s := &Shop{cfg: cfg, byID: map[int64]int{}, balance: balance{mix: cfg.Mix}}
 	for n := cfg.From; n < cfg.To; n++ {
 		s.shards = append(s.shards, &shard{
-			n: n, r: source(cfg.Seed, streamShard, uint64(cfg.Run), uint64(n)), ids: idSource{shard: n}, //nolint:gosec // small
+			n: n, r: source(cfg.Seed, streamShard, uint64(cfg.Run), uint64(n)), ids: idSource{shard: n},
 			byID: map[int64]*customer{}, orders: map[int64]*order{},
 			waiting: map[models.OrderStatus]*queue[*order]{models.Processing: {}, models.Shipped: {}, models.Complete: {}},
 		})
@@ -140,7 +140,7 @@ func (s *Shop) AddUser(u *models.User, events int) {
 	if !ok {
 		p = int(u.ID % int64(len(places))) // moved by hand to a place unknown here: visits come from somewhere else
 	}
-	sh.admit(&customer{id: u.ID, place: p, age: u.Age, gender: u.Gender, first: u.FirstName, events: int32(events)}) //nolint:gosec // counts
+	sh.admit(&customer{id: u.ID, place: p, age: u.Age, gender: u.Gender, first: u.FirstName, events: int32(events)})
 }
 
 // AddOrder adds an order of a customer added before; others are ignored.

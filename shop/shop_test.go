@@ -403,7 +403,7 @@ func (l *ledger) insert(maps map[string]*models.Mapping, table string, row any) 
 	for i, c := range m.Columns {
 		r[c] = values[i]
 	}
-	id := values[0].(int64) //nolint:forcetypeassert // the key of every table
+	id := values[0].(int64)
 	if l.table(table)[id] != nil {
 		l.t.Fatalf("%s: id %d is inserted twice", table, id)
 	}
@@ -484,7 +484,7 @@ func TestTransactionsArePossible(t *testing.T) {
 				r := l.table(c.Table)[id]
 				for _, set := range c.Set {
 					if next, ok := set.Value.(models.OrderStatus); ok {
-						was := models.OrderStatus(r["status"].(string)) //nolint:forcetypeassert // as Append gives it
+						was := models.OrderStatus(r["status"].(string))
 						if !was.MayBecome(next) {
 							t.Fatalf("%s: %s becomes %s", tx.Op, was, next)
 						}
@@ -515,7 +515,7 @@ func (l *ledger) checkKeys(op string) {
 		{models.TableOrderItems, "inventory_item_id", models.TableInventoryItems}, {models.TableInventoryItems, "product_id", models.TableProducts},
 	} {
 		for id, r := range l.table(fk[0]) {
-			if l.table(fk[2])[r[fk[1]].(int64)] == nil { //nolint:forcetypeassert // a key
+			if l.table(fk[2])[r[fk[1]].(int64)] == nil {
 				l.t.Fatalf("after %s: %s %d is an orphan: %s %v is gone", op, fk[0], id, fk[1], r[fk[1]])
 			}
 		}
@@ -526,12 +526,12 @@ func (l *ledger) checkKeys(op string) {
 func (l *ledger) checkStock() {
 	held := map[int64]bool{}
 	for _, r := range l.table(models.TableOrderItems) {
-		order := l.table(models.TableOrders)[r["order_id"].(int64)] //nolint:forcetypeassert // a key
+		order := l.table(models.TableOrders)[r["order_id"].(int64)]
 		if r["status"] != order["status"] {
 			l.t.Errorf("order item %v is %v, its order %v", r["id"], r["status"], order["status"])
 		}
-		if models.OrderStatus(r["status"].(string)).HoldsStock() { //nolint:forcetypeassert // as Append gives it
-			held[r["inventory_item_id"].(int64)] = true //nolint:forcetypeassert // a key
+		if models.OrderStatus(r["status"].(string)).HoldsStock() {
+			held[r["inventory_item_id"].(int64)] = true
 		}
 	}
 	for id, r := range l.table(models.TableInventoryItems) {

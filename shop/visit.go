@@ -147,7 +147,7 @@ func session(r *rand.Rand, ids *idSource, who visitor, requests []request, at fu
 	out := make([]models.Event, len(requests))
 	for i, q := range requests {
 		out[i] = models.Event{
-			ID: ids.take(eventIDs), UserID: who.userID, SequenceNumber: int32(i + 1), SessionID: id, CreatedAt: at(i), //nolint:gosec // short
+			ID: ids.take(eventIDs), UserID: who.userID, SequenceNumber: int32(i + 1), SessionID: id, CreatedAt: at(i),
 			IPAddress: ip, City: who.city, State: who.state, PostalCode: who.postal,
 			Browser: browser, TrafficSource: traffic, URI: q.uri, EventType: q.kind,
 		}

@@ -129,7 +129,7 @@ func (a *Admin) compare(name string, have, want sarama.TopicDetail, config map[s
 
 // config reads a topic's whole configuration, defaults included.
 func (a *Admin) config(topic string) (map[string]string, error) {
-	entries, err := a.admin.DescribeConfig(sarama.ConfigResource{Type: sarama.TopicResource, Name: topic})
+	entries, err := a.admin.DescribeConfig(sarama.ConfigResource{Type: sarama.TopicResource, Name: topic}) //nolint:staticcheck // its successor answers in bulk, and this is one
 	if err != nil {
 		return nil, fmt.Errorf("read the configuration of topic %s: %w", topic, err)
 	}

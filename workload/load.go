@@ -3,6 +3,7 @@ package workload
 import (
 	"context"
 	"fmt"
+	"strconv"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -12,7 +13,7 @@ import (
 )
 
 // stride is shop.Stride for the queries below: ids in the residue 0 are rows that people inserted by hand.
-var stride = fmt.Sprint(shop.Stride)
+var stride = strconv.Itoa(shop.Stride)
 
 // Load fills a shop with what the tables hold, from one snapshot, and opens it. This is the only time that the workload
 // reads the tables; it takes time and memory in proportion to them.

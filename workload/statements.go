@@ -88,12 +88,13 @@ func (s *statements) witness(t *shop.Transaction, xid string) (query string, arg
 	for i := range t.Changes {
 		c := &t.Changes[i]
 		key := ident(s.maps[c.Table].Key)
-		switch {
-		case c.Kind == shop.Insert:
+		switch c.Kind {
+		case shop.Insert:
 			// The key is the first column of every model, and never handed out twice within a run.
 			return "SELECT EXISTS (SELECT FROM " + ident(c.Table) + " WHERE " + key + " = $1)", s.maps[c.Table].Append(nil, c.Row)[:1]
-		case c.Kind == shop.Delete:
+		case shop.Delete:
 			return "SELECT NOT EXISTS (SELECT FROM " + ident(c.Table) + " WHERE " + matches(c) + ")", []any{c.Key}
+		case shop.Update: // tells only by its xmin; gone by where there is nothing else
 		}
 	}
 	c := &t.Changes[0]

@@ -213,7 +213,7 @@ func TestExactlyOnceWhenCommitIsCutOff(t *testing.T) {
 	cfg := pgtest.Config(t)
 	plain := cfg
 	b := open(t, plain, referenceUsers)
-	cut := &cutter{r: rand.New(rand.NewPCG(1, 1))} //nolint:gosec // a test
+	cut := &cutter{r: rand.New(rand.NewPCG(1, 1))}
 	cfg.Conn = cfg.Conn.Copy()
 	cfg.Conn.DialFunc = cut.dial
 	b.db = pgtest.OpenConfig(t, cfg)

@@ -45,7 +45,7 @@ func run(args []string, out, errOut io.Writer) int {
 	defer release()
 	p := &program{out: out, err: errOut, signals: sig}
 	if f, ok := errOut.(*os.File); ok {
-		p.terminal = term.IsTerminal(int(f.Fd())) //nolint:gosec // a file descriptor
+		p.terminal = term.IsTerminal(int(f.Fd()))
 	}
 	p.setLog("text", slog.LevelInfo)
 	err := p.app().RunContext(sig.ctx, args)
@@ -72,7 +72,7 @@ func (p *program) setLog(format string, level slog.Level) {
 		p.log = slog.New(slog.NewJSONHandler(p.err, &slog.HandlerOptions{Level: level}))
 		return
 	}
-	p.log = slog.New(tint.NewHandler(p.err, &tint.Options{Level: level, TimeFormat: "15:04:05", NoColor: !p.terminal}))
+	p.log = slog.New(tint.NewTextHandler(p.err, &tint.Options{Level: level, TimeFormat: "15:04:05", NoColor: !p.terminal}))
 }
 
 func (p *program) app() *cli.App {

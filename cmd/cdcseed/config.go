@@ -19,7 +19,7 @@ func readConfig(c *cli.Context) error {
 	if file == "" {
 		return nil
 	}
-	b, err := os.ReadFile(file) //nolint:gosec // the user names it
+	b, err := os.ReadFile(file)
 	if err != nil {
 		return usagef("--config: %v", err)
 	}

@@ -32,9 +32,9 @@ var allowed = map[string]string{
 	"if-exists":          "fail, replace or append",
 	"port":               "a port from 1 to 65535",
 	"connector-db-port":  "a port from 1 to 65535",
-	"postgres-port":      "a port from 1 to 65535",
-	"kafka-port":         "a port from 1 to 65534",
-	"connect-port":       "a port from 1 to 65535",
+	"postgres-port":      "a port from 1 to 65535, or 0 for any that is free",
+	"kafka-port":         "a port from 1 to 65534, or 0 for any that is free",
+	"connect-port":       "a port from 1 to 65535, or 0 for any that is free",
 	"schema":             "1 to 63 letters, digits, _ and -, not beginning with a digit, - or pg_, and not information_schema",
 	"topic-prefix":       "1 to 100 letters, digits, ., _ and -",
 	"publication":        "1 to 63 letters, digits and _, not beginning with a digit",
@@ -196,7 +196,7 @@ var (
 	sslModes        = []string{"disable", "allow", "prefer", "require", "verify-ca", "verify-full"}
 )
 
-const defaultPassword = "db_password" //nolint:gosec // the demo database's, public on purpose
+const defaultPassword = "db_password"
 
 func readDatabase(c *cli.Context) (databaseOptions, error) {
 	o := databaseOptions{publication: c.String("publication"), maxWait: c.Duration("max-wait"), confirm: c.String("confirm-db")}
@@ -243,7 +243,7 @@ func readDatabase(c *cli.Context) (databaseOptions, error) {
 			conf.Fallbacks = nil
 		}
 		if set("port") {
-			conf.Port = uint16(c.Int("port")) //nolint:gosec // checked above
+			conf.Port = uint16(c.Int("port"))
 		}
 		if set("user") {
 			conf.User = c.String("user")
@@ -346,7 +346,7 @@ func readTopicSettings(c *cli.Context) (topics.Settings, error) {
 	case r < 1 || r > 100:
 		return s, bad("topic-replication", r)
 	default:
-		s.Partitions, s.Replication = int32(n), int16(r) //nolint:gosec // checked
+		s.Partitions, s.Replication = int32(n), int16(r)
 	}
 	for _, kv := range c.StringSlice("topic-config") {
 		k, v, ok := strings.Cut(kv, "=")

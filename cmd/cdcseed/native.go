@@ -28,7 +28,7 @@ func (p *program) nativeCommand() *cli.Command {
 			{
 				Name: "up", Usage: "start the stack and return when it is ready", Before: readConfig,
 				Flags: common(
-					&cli.IntFlag{Name: "postgres-port", Value: 5432, Usage: "`PORT` of Postgres"},
+					&cli.IntFlag{Name: "postgres-port", Value: 5432, Usage: "`PORT` of Postgres; 0 for any that is free, as with the others"},
 					&cli.IntFlag{Name: "kafka-port", Value: 9092, Usage: "`PORT` of Kafka; its controller takes the next one"},
 					&cli.IntFlag{Name: "connect-port", Value: 8083, Usage: "`PORT` of Kafka Connect"},
 					&cli.StringFlag{Name: "postgres-bin", DefaultText: "found on this machine, else brought by Maven", Usage: "`FOLDER` with initdb and postgres, 14 or newer"},
@@ -105,7 +105,7 @@ func readNative(c *cli.Context) (native.Config, error) {
 		name      string
 		port, top int
 	}{{"postgres-port", cfg.PostgresPort, 65535}, {"kafka-port", cfg.KafkaPort, 65534}, {"connect-port", cfg.ConnectPort, 65535}} {
-		if f.port < 1 || f.port > f.top {
+		if f.port < 0 || f.port > f.top {
 			return cfg, bad(f.name, f.port)
 		}
 	}

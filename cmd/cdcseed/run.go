@@ -103,7 +103,7 @@ func readRun(c *cli.Context, now time.Time) (o runOptions, err error) {
 		return o, err
 	}
 	if o.history.Seed == 0 {
-		o.history.Seed = rand.Uint64N(math.MaxInt64) + 1 //nolint:gosec // no secret; printed
+		o.history.Seed = rand.Uint64N(math.MaxInt64) + 1
 	}
 	o.kafka = c.Bool("create-topic") && !c.Bool("no-create-topic")
 	o.fixed = c.String("start-time") != ""
@@ -305,10 +305,9 @@ func (s *session) mayRun(ctx context.Context, o runOptions, client *debezium.Cli
 // mayReset refuses a replace that would take away a slot or connector of others, or one that is being read while there is
 // no Connect to stop its reader.
 func (s *session) mayReset(ctx context.Context, o runOptions, client *debezium.Client, state migrations.State) error {
-	adopted := false
 	if client != nil {
-		var err error
-		if _, adopted, err = adopts(ctx, client, o.connector, state); err != nil {
+		_, adopted, err := adopts(ctx, client, o.connector, state)
+		if err != nil {
 			return err
 		}
 		slot, err := s.db.Slot(ctx, o.connector.Slot)

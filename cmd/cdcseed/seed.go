@@ -32,7 +32,7 @@ func (p *program) seedCommand() *cli.Command {
 				return err
 			}
 			if h.Seed == 0 {
-				h.Seed = rand.Uint64N(math.MaxInt64) + 1 //nolint:gosec // no secret; printed
+				h.Seed = rand.Uint64N(math.MaxInt64) + 1
 			}
 			ctx := p.signals.untilStopped()
 			return p.withDatabase(ctx, o, func(s *session) error {

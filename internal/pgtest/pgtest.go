@@ -156,7 +156,7 @@ func Name(t testing.TB, kind string) string {
 		}
 		return -1
 	}, strings.ToLower(t.Name()))
-	return fmt.Sprintf("t_%s_%s_%06x", kind, name[:min(len(name), 24)], rand.Uint32N(1<<24)) //nolint:gosec // a name
+	return fmt.Sprintf("t_%s_%s_%06x", kind, name[:min(len(name), 24)], rand.Uint32N(1<<24))
 }
 
 // Config returns the shared server's address with a schema of the test's own, which is dropped with it.
