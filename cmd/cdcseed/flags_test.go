@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -119,11 +120,16 @@ func TestBadValues(t *testing.T) {
 	}
 }
 
+// parsing keeps parallel tests apart: urfave/cli writes to a help flag that all apps of a process share.
+var parsing sync.Mutex
+
 // options reads the flags of `run` as the command would.
 func options(t *testing.T, args ...string) (runOptions, error) {
 	t.Helper()
 	var o runOptions
 	p := &program{}
+	parsing.Lock()
+	defer parsing.Unlock()
 	app := &cli.App{
 		ExitErrHandler: func(*cli.Context, error) {}, DisableSliceFlagSeparator: true, Writer: &strings.Builder{}, ErrWriter: &strings.Builder{},
 		Commands: []*cli.Command{{

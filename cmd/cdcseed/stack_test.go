@@ -1,7 +1,6 @@
 package main
 
 import (
-	"bytes"
 	"encoding/json"
 	"fmt"
 	"maps"
@@ -18,11 +17,12 @@ import (
 	"github.com/cdcseed/cdcseed/postgres"
 )
 
-// cdcseed runs the program within the test and returns its exit code and what it printed.
+// cdcseed runs the program to its end and returns its exit code and what it printed.
 func cdcseed(t *testing.T, args ...string) (code int, out, errOut string) {
 	t.Helper()
-	var o, e bytes.Buffer
-	code = run(append([]string{"cdcseed"}, args...), &o, &e)
+	cmd, o, e := start(t, args...)
+	_ = cmd.Wait()
+	code = cmd.ProcessState.ExitCode()
 	t.Logf("cdcseed %s: exit %d\n%s", strings.Join(args, " "), code, e.String())
 	return code, o.String(), e.String()
 }
