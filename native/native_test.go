@@ -23,7 +23,7 @@ var quiet = slog.New(slog.DiscardHandler)
 // config is a Postgres alone, in a folder that the unprivileged user under root can reach.
 func config(t *testing.T) Config {
 	t.Helper()
-	top, err := os.MkdirTemp("", "cdcseed-native-test-")
+	top, err := os.MkdirTemp("", "cdcseed-native-test-") //nolint:usetesting // t.TempDir is closed to the user that Postgres runs as
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -193,8 +193,8 @@ func TestOneCommandAtATime(t *testing.T) {
 func TestProcessesAreToldApart(t *testing.T) {
 	t.Parallel()
 	me := os.Getpid()
-	if startTime(me) == "" || startTime(me) != startTime(me) {
-		t.Errorf("own start time %q", startTime(me))
+	if first, again := startTime(me), startTime(me); first == "" || first != again {
+		t.Errorf("own start times %q and %q", first, again)
 	}
 	if (service{PID: me, Started: "another time"}).alive() || (service{}).alive() || !(service{PID: me, Started: startTime(me)}).alive() {
 		t.Error("a process is taken for another")
