@@ -147,7 +147,8 @@ func Dial(ctx context.Context, c Cluster, maxWait time.Duration, log *slog.Logge
 
 // heals tells an absent broker from one that refuses us.
 func heals(err error) bool {
-	return !errors.Is(err, sarama.ErrSASLAuthenticationFailed) && !errors.Is(err, sarama.ErrUnsupportedSASLMechanism) &&
+	var untrusted *tls.CertificateVerificationError
+	return !errors.As(err, &untrusted) && !errors.Is(err, sarama.ErrSASLAuthenticationFailed) && !errors.Is(err, sarama.ErrUnsupportedSASLMechanism) &&
 		!errors.Is(err, sarama.ErrClusterAuthorizationFailed)
 }
 

@@ -52,8 +52,8 @@ func run(args []string, out, errOut io.Writer) int {
 	if err == nil {
 		return exitOK
 	}
-	if cause := context.Cause(sig.ctx); cause != nil && errors.Is(err, context.Canceled) {
-		err = cause
+	if cause := sig.stopped(); cause != nil && errors.Is(err, context.Canceled) {
+		err = cause // of which only the library in between has not heard
 	}
 	code := exitCode(err)
 	_, _ = fmt.Fprintf(errOut, "cdcseed: %s\n", redact(err.Error()))

@@ -9,6 +9,7 @@ import (
 	"os/exec"
 	"slices"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -161,10 +162,30 @@ func TestMissingServers(t *testing.T) {
 	}
 }
 
+// output collects what a process prints, and may be read meanwhile.
+type output struct {
+	mu sync.Mutex
+	b  bytes.Buffer
+}
+
+func (o *output) Write(p []byte) (int, error) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.b.Write(p)
+}
+
+func (o *output) String() string { return string(o.Bytes()) }
+
+func (o *output) Bytes() []byte {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return bytes.Clone(o.b.Bytes())
+}
+
 // start runs the program as a process of its own.
-func start(t *testing.T, args ...string) (*exec.Cmd, *bytes.Buffer, *bytes.Buffer) {
+func start(t *testing.T, args ...string) (*exec.Cmd, *output, *output) {
 	t.Helper()
-	var out, errOut bytes.Buffer
+	var out, errOut output
 	cmd := exec.CommandContext(t.Context(), os.Args[0], args...)
 	cmd.Env = append(os.Environ(), asProgram+"=1")
 	cmd.Stdout, cmd.Stderr = &out, &errOut
@@ -231,6 +252,23 @@ func TestSignalsDrain(t *testing.T) {
 	}
 }
 
+// Before there is a workload to drain, the first signal ends the program.
+func TestSignalWhileWaiting(t *testing.T) {
+	t.Parallel()
+	cmd, _, errOut := start(t, "run", "--host", "127.0.0.1", "--port", "1", "--max-wait", "1h", "--no-create-topic")
+	logged := func() bool { return strings.Contains(errOut.String(), "waiting for Postgres") }
+	for deadline := time.Now().Add(stacktest.Patience); !logged() && time.Now().Before(deadline); {
+		time.Sleep(20 * time.Millisecond) // polls the log; the time itself decides nothing
+	}
+	if err := cmd.Process.Signal(syscall.SIGTERM); err != nil {
+		t.Fatal(err)
+	}
+	_ = cmd.Wait()
+	if cmd.ProcessState.ExitCode() != 143 || !strings.Contains(errOut.String(), "ended by terminated") {
+		t.Errorf("exit %d: %s", cmd.ProcessState.ExitCode(), errOut)
+	}
+}
+
 // A second start while the first one runs is refused, whatever it was asked to do, and the first one goes on.
 func TestSecondStart(t *testing.T) {
 	t.Parallel()
@@ -257,7 +295,7 @@ func TestTwoStartsAtOnce(t *testing.T) {
 	p := newPlace(t)
 	type result struct {
 		cmd     *exec.Cmd
-		out, er *bytes.Buffer
+		out, er *output
 	}
 	var both []result
 	for range 2 {
@@ -428,5 +466,52 @@ func TestForeignSlotAndConnector(t *testing.T) {
 	p.refused(exitRefused, []string{q.connector, "not of this shop"}, p.runArgs()...)
 	if len(names.All()) == 0 {
 		t.Error("no names")
+	}
+}
+
+// The database is restarted under a run, and a run whose database stays away ends by itself.
+func TestDatabaseRestarts(t *testing.T) {
+	t.Parallel()
+	server := pgtest.NewServer(t)
+	cfg := pgtest.ConfigOf(t, server.DSN)
+	p := &place{t: t, cfg: cfg, db: pgtest.OpenConfig(t, cfg), publication: pgtest.Name(t, "p")}
+	cmd, out, errOut := start(t, p.postgresArgs("--avg-qps", "200", "--max-iter", "400")...)
+	p.growing()
+	if err := server.Stop(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if err := server.Start(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	_ = cmd.Wait()
+	var r report
+	if err := json.Unmarshal(out.Bytes(), &r); err != nil || cmd.ProcessState.ExitCode() != exitOK {
+		t.Fatalf("exit %d, %v: %s", cmd.ProcessState.ExitCode(), err, errOut)
+	}
+	if r.Workload.Transactions != 400 || r.Workload.Errors != 0 || r.Workload.Reconnects == 0 {
+		t.Errorf("%+v", r.Workload)
+	}
+	pgtest.CheckInvariants(t, p.db)
+	for _, table := range models.Names(models.ShopTables()) {
+		var n int64
+		c := r.Workload.Tables[table]
+		if err := p.db.Pool.QueryRow(t.Context(), "SELECT count(*) FROM "+table).Scan(&n); err != nil || n != int64(r.Seeded[table])+c.Insert-c.Delete {
+			t.Errorf("%s holds %d rows after %d seeded and %+v (%v)", table, n, r.Seeded[table], c, err)
+		}
+	}
+
+	args := p.postgresArgs("--if-exists", "append", "--avg-qps", "200", "--max-wait", "500ms")
+	cmd, out, errOut = start(t, args...)
+	p.waitFor("SELECT (details->>'number')::int = 2 FROM cdcseed_marker WHERE kind = 'run'")
+	p.waitFor("SELECT count(*) > 1 FROM pg_stat_activity WHERE application_name = 'cdcseed' AND pid <> pg_backend_pid() AND query = 'COMMIT'")
+	if err := server.Stop(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	_ = cmd.Wait()
+	if cmd.ProcessState.ExitCode() != exitUnavailable || !strings.Contains(errOut.String(), "stayed away too long") || !strings.Contains(errOut.String(), "try: ") {
+		t.Errorf("exit %d: %s", cmd.ProcessState.ExitCode(), errOut)
+	}
+	if err := json.Unmarshal(out.Bytes(), &r); err != nil || r.Workload.Transactions == 0 {
+		t.Errorf("the summary of what was done is missing: %s (%v)", out, err)
 	}
 }
