@@ -7,8 +7,8 @@ cd "$(dirname "$0")/.."
 if [ -z "${GO_TEST_ARGS:-}" ]; then
   echo "== lint"
   ./scripts/lint.sh
-  echo "== compose file"
-  (cd internal/testing && go vet ./... && go test ./...)
+  echo "== compose file, TLS and SASL"
+  (cd internal/testing && go vet ./... && go test -timeout 30m ./...)
 fi
 
 echo "== stack"
