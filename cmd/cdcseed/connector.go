@@ -172,19 +172,9 @@ func (s *session) applyChecked(ctx context.Context, client *debezium.Client, con
 
 // mayCapture refuses a connector or slot that is somebody else's, and a connector whose slot was dropped behind its back.
 func (s *session) mayCapture(ctx context.Context, client *debezium.Client, conn debezium.Connector, state migrations.State) error {
-	exists, ours, err := adopts(ctx, client, conn, state)
-	if err != nil {
+	exists, slot, err := s.claim(ctx, client, conn, state)
+	if err != nil || !exists || slot.Exists {
 		return err
-	}
-	slot, err := s.db.Slot(ctx, conn.Slot)
-	if err != nil {
-		return err
-	}
-	if slot.Exists && !slotIsOurs(state, conn.Slot, ours) {
-		return fmt.Errorf("replication slot %q exists and is not of this shop; choose another with --slot: %w", conn.Slot, postgres.ErrRefused)
-	}
-	if !exists || slot.Exists {
-		return nil
 	}
 	status, err := client.Status(ctx, conn.Name)
 	if err != nil {
@@ -202,16 +192,8 @@ func (s *session) resetChecked(ctx context.Context, client *debezium.Client, con
 	if err != nil {
 		return err
 	}
-	_, ours, err := adopts(ctx, client, conn, state)
-	if err != nil {
+	if _, _, err := s.claim(ctx, client, conn, state); err != nil {
 		return err
-	}
-	slot, err := s.db.Slot(ctx, conn.Slot)
-	if err != nil {
-		return err
-	}
-	if slot.Exists && !slotIsOurs(state, conn.Slot, ours) {
-		return fmt.Errorf("replication slot %q is not of this shop: %w", conn.Slot, postgres.ErrRefused)
 	}
 	if dry {
 		_, _ = fmt.Fprintf(s.p.out, "would stop connector %s, delete its offsets and drop slot %s\n", conn.Name, conn.Slot)

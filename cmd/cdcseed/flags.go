@@ -3,6 +3,7 @@ package main
 import (
 	"fmt"
 	"math"
+	"math/rand/v2"
 	"net"
 	"os"
 	"path/filepath"
@@ -218,7 +219,7 @@ func readDatabase(c *cli.Context) (databaseOptions, error) {
 		return o, usagef("--password and --password-file exclude each other")
 	}
 	dsn := c.String("dsn")
-	set := func(flag string) bool { return dsn == "" || setOnCommandLine(c, flag) }
+	set := func(flag string) bool { return dsn == "" || overrules(c, flag) }
 	// The parts are handed to pgx as settings, so that it looks up ~/.pgpass for the right host and role.
 	var parts []string
 	for _, p := range [][2]string{{"host", "host"}, {"port", "port"}, {"user", "user"}, {"dbname", "db"}, {"sslmode", "sslmode"}} {
@@ -259,7 +260,7 @@ func readDatabase(c *cli.Context) (databaseOptions, error) {
 			return o, usagef("--password-file: %v", err)
 		}
 		conf.Password, _, _ = strings.Cut(strings.TrimRight(string(b), "\r\n"), "\n")
-	case c.String("password") != "" && (dsn == "" || conf.Password == "" || setOnCommandLine(c, "password")):
+	case c.String("password") != "" && (dsn == "" || conf.Password == "" || overrules(c, "password")):
 		conf.Password = c.String("password")
 	case conf.Password == "":
 		conf.Password = defaultPassword
@@ -269,8 +270,12 @@ func readDatabase(c *cli.Context) (databaseOptions, error) {
 	return o, nil
 }
 
-// setOnCommandLine tells a flag that the user set, in whatever way, from one at its default.
-func setOnCommandLine(c *cli.Context, flag string) bool { return c.IsSet(flag) }
+// overrules tells whether a flag was set to overrule --dsn. One of libpq's variables was not: a DSN comes before those.
+func overrules(c *cli.Context, flag string) bool {
+	libpq := map[string]string{"host": "PGHOST", "port": "PGPORT", "user": "PGUSER", "db": "PGDATABASE", "password": "PGPASSWORD"}[flag]
+	v := os.Getenv(libpq)
+	return c.IsSet(flag) && (v == "" || v != fmt.Sprint(c.Value(flag)))
+}
 
 // withoutDSN takes the DSN out of pgx's error, which quotes it.
 func withoutDSN(err error, dsn string) string { return strings.ReplaceAll(err.Error(), dsn, "…") }
@@ -399,9 +404,12 @@ func readConnectURL(c *cli.Context) (string, error) {
 	return address, nil
 }
 
-// readHistory describes the history to seed. now is the clock's time.
+// readHistory describes the history to seed, with a new random seed where none is given. now is the clock's time.
 func readHistory(c *cli.Context, now time.Time) (shop.HistoryConfig, error) {
 	h := shop.HistoryConfig{Seed: c.Uint64("rand-seed"), Start: now, GhostRatio: c.Float64("ghost-ratio")}
+	if h.Seed == 0 {
+		h.Seed = rand.Uint64N(math.MaxInt64) + 1
+	}
 	sf := c.Float64("scale-factor")
 	if !(sf > 0 && sf <= 1000) {
 		return h, bad("scale-factor", sf)

@@ -229,14 +229,18 @@ func TestDatabaseAddress(t *testing.T) {
 		t.Fatal(err)
 	}
 	t.Setenv("PGPASSFILE", pass)
+	t.Setenv("PGHOST", "h9")
+	t.Setenv("PGDATABASE", "d9")
 	for _, c := range []struct {
 		args []string
 		want string
 	}{
-		{[]string{"--host", "h1", "--user", "u1"}, "u1:from_pgpass@h1:5432/fh_dev"},
-		{[]string{"--host", "h1", "--user", "u1", "--password", "flag"}, "u1:flag@h1:5432/fh_dev"},
-		{[]string{"--host", "h2", "--password-file", file}, "db_user:from_password_file@h2:5432/fh_dev"},
-		{[]string{"--host", "h2", "--password", `it's a \ "secret"`}, `db_user:it's a \ "secret"@h2:5432/fh_dev`},
+		{[]string{"--user", "u9"}, "u9:db_password@h9:5432/d9"},
+		{[]string{"--dsn", "postgres://u3@h3/d3"}, "u3:db_password@h3:5432/d3"},
+		{[]string{"--host", "h1", "--user", "u1", "--db", "fh_dev"}, "u1:from_pgpass@h1:5432/fh_dev"},
+		{[]string{"--host", "h1", "--user", "u1", "--password", "flag", "--db", "fh_dev"}, "u1:flag@h1:5432/fh_dev"},
+		{[]string{"--host", "h2", "--password-file", file, "--db", "fh_dev"}, "db_user:from_password_file@h2:5432/fh_dev"},
+		{[]string{"--host", "h2", "--password", `it's a \ "secret"`, "--db", "fh_dev"}, `db_user:it's a \ "secret"@h2:5432/fh_dev`},
 		{[]string{"--dsn", "postgres://u3:p3@h3:33/d3"}, "u3:p3@h3:33/d3"},
 		{[]string{"--dsn", "postgres://u3:p3@h3:33/d3", "--host", "h4", "--port", "44", "--db", "d4", "--user", "u4", "--password", "p4"}, "u4:p4@h4:44/d4"},
 		{[]string{"--dsn", "host=h5 user=u5 dbname=d5"}, "u5:db_password@h5:5432/d5"},

@@ -3,8 +3,6 @@ package main
 import (
 	"context"
 	"fmt"
-	"math"
-	"math/rand/v2"
 	"slices"
 	"strings"
 	"time"
@@ -101,9 +99,6 @@ func readRun(c *cli.Context, now time.Time) (o runOptions, err error) {
 	}
 	if o.history, err = readHistory(c, now); err != nil {
 		return o, err
-	}
-	if o.history.Seed == 0 {
-		o.history.Seed = rand.Uint64N(math.MaxInt64) + 1
 	}
 	o.kafka = c.Bool("create-topic") && !c.Bool("no-create-topic")
 	o.fixed = c.String("start-time") != ""
@@ -306,18 +301,8 @@ func (s *session) mayRun(ctx context.Context, o runOptions, client *debezium.Cli
 // no Connect to stop its reader.
 func (s *session) mayReset(ctx context.Context, o runOptions, client *debezium.Client, state migrations.State) error {
 	if client != nil {
-		_, adopted, err := adopts(ctx, client, o.connector, state)
-		if err != nil {
-			return err
-		}
-		slot, err := s.db.Slot(ctx, o.connector.Slot)
-		if err != nil {
-			return err
-		}
-		if slot.Exists && !slotIsOurs(state, o.connector.Slot, adopted) {
-			return fmt.Errorf("replication slot %q exists and is not of this shop; choose another with --slot: %w", o.connector.Slot, postgres.ErrRefused)
-		}
-		return nil
+		_, _, err := s.claim(ctx, client, o.connector, state)
+		return err
 	}
 	for _, name := range state.Ours[migrations.KindSlot] {
 		slot, err := s.db.Slot(ctx, name)

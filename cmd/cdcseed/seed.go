@@ -4,8 +4,6 @@ import (
 	"context"
 	"fmt"
 	"maps"
-	"math"
-	"math/rand/v2"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -30,9 +28,6 @@ func (p *program) seedCommand() *cli.Command {
 			h, err := readHistory(c, time.Now())
 			if err != nil {
 				return err
-			}
-			if h.Seed == 0 {
-				h.Seed = rand.Uint64N(math.MaxInt64) + 1
 			}
 			ctx := p.signals.untilStopped()
 			return p.withDatabase(ctx, o, func(s *session) error {

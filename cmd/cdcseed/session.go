@@ -91,12 +91,6 @@ func (p *program) createTopics(admin *topics.Admin, names topics.Names, s topics
 	return created, nil
 }
 
-// slotIsOurs tells whether a slot may be dropped: the marker lists it, or the connector reads it that captures this
-// schema.
-func slotIsOurs(state migrations.State, slot string, adopted bool) bool {
-	return adopted || state.Lists(migrations.KindSlot, slot)
-}
-
 // adopts tells whether the connector of that name in Connect captures this very schema through this very slot, so that it
 // is ours even if the marker, which goes with the tables, does not know it. A connector that does something else is
 // refused.
@@ -119,6 +113,22 @@ func adopts(ctx context.Context, client *debezium.Client, conn debezium.Connecto
 		}
 	}
 	return true, true, nil
+}
+
+// claim makes sure that the connector and the slot of these names are this shop's, if they exist: the marker lists them,
+// or the connector captures this schema through this slot.
+func (s *session) claim(ctx context.Context, client *debezium.Client, conn debezium.Connector, state migrations.State) (exists bool, slot postgres.Slot, err error) {
+	exists, ours, err := adopts(ctx, client, conn, state)
+	if err != nil {
+		return exists, slot, err
+	}
+	if slot, err = s.db.Slot(ctx, conn.Slot); err != nil {
+		return exists, slot, err
+	}
+	if slot.Exists && !ours && !state.Lists(migrations.KindSlot, conn.Slot) {
+		return exists, slot, fmt.Errorf("replication slot %q exists and is not of this shop; choose another with --slot: %w", conn.Slot, postgres.ErrRefused)
+	}
+	return exists, slot, nil
 }
 
 // applyConnector registers the connector and waits until every later change is sure to be streamed: the task runs and the
