@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
-	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -293,30 +292,37 @@ func TestSecondStart(t *testing.T) {
 func TestTwoStartsAtOnce(t *testing.T) {
 	t.Parallel()
 	p := newPlace(t)
-	type result struct {
-		cmd     *exec.Cmd
-		out, er *output
+	type ended struct {
+		i, code int
 	}
-	var both []result
-	for range 2 {
-		cmd, out, er := start(t, p.postgresArgs("--avg-qps", "50", "--duration", "20s")...)
-		both = append(both, result{cmd, out, er})
+	done := make(chan ended, 2)
+	var cmds []*exec.Cmd
+	var outs, errs []*output
+	for i := range 2 {
+		cmd, out, errOut := start(t, p.postgresArgs("--avg-qps", "50")...)
+		cmds, outs, errs = append(cmds, cmd), append(outs, out), append(errs, errOut)
+		go func() {
+			_ = cmd.Wait()
+			done <- ended{i, cmd.ProcessState.ExitCode()}
+		}()
 	}
-	var codes []int
-	for _, r := range both {
-		_ = r.cmd.Wait()
-		codes = append(codes, r.cmd.ProcessState.ExitCode())
-		t.Logf("exit %d: %s", r.cmd.ProcessState.ExitCode(), r.er)
+	refused := <-done
+	if refused.code != exitRefused || !strings.Contains(errs[refused.i].String(), "another cdcseed") {
+		t.Errorf("exit %d: %s", refused.code, errs[refused.i])
 	}
-	slices.Sort(codes)
-	if !slices.Equal(codes, []int{exitOK, exitRefused}) {
-		t.Errorf("exit codes %v, want one success and one refusal", codes)
+	p.growing()
+	winner := 1 - refused.i
+	if err := cmds[winner].Process.Signal(syscall.SIGTERM); err != nil {
+		t.Fatal(err)
+	}
+	if e := <-done; e.code != 143 {
+		t.Errorf("the winner: exit %d: %s", e.code, errs[winner])
+	}
+	var r report
+	if err := json.Unmarshal(outs[winner].Bytes(), &r); err != nil || r.Workload.Errors != 0 || r.Seeded[models.TableUsers] != 60 || r.Run != 1 {
+		t.Errorf("the winner: %s (%v)", outs[winner], err)
 	}
 	pgtest.CheckInvariants(t, p.db)
-	var users, runs int
-	if err := p.db.Pool.QueryRow(t.Context(), "SELECT (SELECT (details->>'users')::int FROM cdcseed_marker WHERE kind = 'seed'), (SELECT (details->>'number')::int FROM cdcseed_marker WHERE kind = 'run')").Scan(&users, &runs); err != nil || users != 60 || runs != 1 {
-		t.Errorf("seeded %d users, %d runs (%v)", users, runs, err)
-	}
 }
 
 func TestDryRunTouchesNothing(t *testing.T) {
