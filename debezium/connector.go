@@ -76,7 +76,7 @@ func (c Connector) Config() map[string]string {
 
 		// An idle shop must not keep the slot, and with it the WAL, where it is.
 		"heartbeat.interval.ms":  strconv.FormatInt(c.HeartbeatInterval.Milliseconds(), 10),
-		"heartbeat.action.query": c.heartbeatQuery(),
+		"heartbeat.action.query": c.HeartbeatQuery(),
 
 		// How often the slot is told what Kafka has; Debezium's own default is 10 s.
 		"status.update.interval.ms": strconv.FormatInt(max(c.HeartbeatInterval, time.Second).Milliseconds(), 10),
@@ -101,7 +101,8 @@ func (c Connector) Config() map[string]string {
 	return cfg
 }
 
-func (c Connector) heartbeatQuery() string {
+// HeartbeatQuery is the statement that the connector runs at each heartbeat.
+func (c Connector) HeartbeatQuery() string {
 	return fmt.Sprintf("UPDATE %s SET ts = now() WHERE id = 1", pgx.Identifier{c.Schema, "heartbeat"}.Sanitize())
 }
 
