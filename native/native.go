@@ -13,6 +13,7 @@ import (
 	"os"
 	"path/filepath"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -454,4 +455,14 @@ func (s *stack) writeState() error {
 		return fmt.Errorf("write the stack's state: %w", err)
 	}
 	return nil
+}
+
+// ThisProcess names our process so that ProcessAlive can tell it from a later one with the same pid.
+func ThisProcess() string { return fmt.Sprintf("%d %s", os.Getpid(), startTime(os.Getpid())) }
+
+// ProcessAlive reports whether the process that ThisProcess named is still there.
+func ProcessAlive(name string) bool {
+	pid, started, _ := strings.Cut(strings.TrimSpace(name), " ")
+	n, err := strconv.Atoi(pid)
+	return err == nil && service{PID: n, Started: started}.alive()
 }

@@ -99,7 +99,7 @@ func (p *program) app() *cli.App {
 			return nil
 		},
 		Commands: []*cli.Command{
-			p.runCommand(), p.migrateCommand(), p.seedCommand(), p.topicsCommand(), p.connectorCommand(), p.nativeCommand(),
+			p.demoCommand(), p.runCommand(), p.tailCommand(), p.migrateCommand(), p.seedCommand(), p.topicsCommand(), p.connectorCommand(), p.nativeCommand(),
 		},
 		HideHelpCommand:           true,
 		EnableBashCompletion:      true,
@@ -134,7 +134,7 @@ func prepare(commands []*cli.Command) {
 		}
 		action := cmd.Action
 		cmd.Action = func(c *cli.Context) error {
-			if c.Args().Present() {
+			if c.Args().Present() && cmd.ArgsUsage == "" {
 				return usagef("%q is more than `%s` takes; flags begin with --", c.Args().First(), c.Command.HelpName)
 			}
 			return action(c)

@@ -12,6 +12,7 @@ import (
 
 	"github.com/cdcseed/cdcseed/await"
 	"github.com/cdcseed/cdcseed/debezium"
+	"github.com/cdcseed/cdcseed/debezium/emulator"
 	"github.com/cdcseed/cdcseed/native"
 	"github.com/cdcseed/cdcseed/postgres"
 )
@@ -23,6 +24,7 @@ const (
 	exitUnfit       = 3 // the environment answers, but cannot do what is asked
 	exitRefused     = 4 // not done for safety
 	exitUnavailable = 5 // a dependency stayed away longer than --max-wait
+	exitDiffer      = 6 // the topics do not hold what the tables went through, or changes are lost
 	exitBug         = 7 // anything else
 	exitSignal      = 128
 )
@@ -60,6 +62,8 @@ func exitCode(err error) int {
 		return exitSignal
 	case errors.As(err, &usage):
 		return exitUsage
+	case errors.Is(err, emulator.ErrGap), errors.Is(err, errDiffer):
+		return exitDiffer
 	case errors.Is(err, postgres.ErrRefused):
 		return exitRefused
 	case errors.Is(err, await.ErrUnavailable):

@@ -133,7 +133,7 @@ func options(t *testing.T, args ...string) (runOptions, error) {
 	app := &cli.App{
 		ExitErrHandler: func(*cli.Context, error) {}, DisableSliceFlagSeparator: true, Writer: &strings.Builder{}, ErrWriter: &strings.Builder{},
 		Commands: []*cli.Command{{
-			Name: "run", Flags: runFlags(), Before: readConfig,
+			Name: "run", Flags: runFlags(ifExistsFail), Before: readConfig,
 			Action: func(c *cli.Context) (err error) {
 				o, err = readRun(c, time.Now())
 				return err

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -24,12 +25,12 @@ const (
 	ifExistsAppend  = "append"
 )
 
-func runFlags() []cli.Flag {
+func runFlags(ifExists string) []cli.Flag {
 	return concat(
 		configFlag(),
 		flags(
 			&cli.Float64Flag{Name: "avg-qps", Value: 10, Usage: "row changes, that is change events, per second, all tables together; 0: as fast as possible"},
-			&cli.StringFlag{Name: "if-exists", Value: ifExistsFail, Usage: "`WHAT` to do when the tables exist: fail, replace (everything back to zero) or append (go on)"},
+			&cli.StringFlag{Name: "if-exists", Value: ifExists, Usage: "`WHAT` to do when the tables exist: fail, replace (everything back to zero) or append (go on)"},
 			&cli.IntFlag{Name: "max-iter", Value: -1, Usage: "end after so many transactions; -1: never"},
 			&cli.DurationFlag{Name: "duration", Usage: "end after this time; 0: never"},
 			&cli.StringFlag{Name: "mix", Value: "insert=60,update=30,delete=10", Usage: "`SHARES` of the kinds among the row changes"},
@@ -48,7 +49,7 @@ func (p *program) runCommand() *cli.Command {
 	return &cli.Command{
 		Name:   "run",
 		Usage:  "do all of it: topics, tables, history, connector, and then the living shop",
-		Flags:  runFlags(),
+		Flags:  runFlags(ifExistsFail),
 		Before: readConfig,
 		Action: func(c *cli.Context) error {
 			o, err := readRun(c, time.Now())
@@ -74,6 +75,16 @@ type runOptions struct {
 	workload  workload.Config
 	ifExists  string
 	json, dry bool
+	// capture, if set, stands in for Connect: it starts to capture once the tables are filled, and returns how to end it.
+	capture func(ctx context.Context, s *session) (capture, error)
+}
+
+// capture is a running stand-in for Connect.
+type capture interface {
+	// finish waits until all that was committed is delivered, ends the capture, and puts what the topics hold into the report.
+	finish(ctx context.Context, rep *report) error
+	// failed is closed when the capture has ended by itself.
+	failed() <-chan struct{}
 }
 
 func readRun(c *cli.Context, now time.Time) (o runOptions, err error) {
@@ -141,6 +152,7 @@ type report struct {
 	Seeded      map[string]int    `json:"seeded"` // rows of this start; empty when the tables were filled before
 	Topics      *topics.Created   `json:"topics,omitempty"`
 	Workload    *workload.Summary `json:"workload,omitempty"`
+	Events      *topicEvents      `json:"events,omitempty"` // of the embedded engine
 }
 
 func (p *program) runShop(o runOptions) error {
@@ -199,6 +211,12 @@ func (s *session) live(ctx context.Context, o runOptions, admin *topics.Admin, c
 	if err != nil || o.dry {
 		return err
 	}
+	var running capture
+	if o.capture != nil {
+		if running, err = o.capture(ctx, s); err != nil {
+			return err
+		}
+	}
 	shp, err := shop.New(shop.Config{Seed: o.history.Seed, Run: rep.Run, Mix: o.mix, GhostRatio: o.history.GhostRatio, To: shop.Shards})
 	if err != nil {
 		return err
@@ -215,8 +233,22 @@ func (s *session) live(ctx context.Context, o runOptions, admin *topics.Admin, c
 	o.workload.OnProgress = s.p.liveLine()
 	s.p.log.Info("the shop is open", "avg_qps", o.workload.Rate, "mix", o.mix, "workers", o.workload.Workers,
 		"rand_seed", o.history.Seed, "customers", shp.Stats().Customers, "in_stock", shp.Stats().Stock)
-	sum, runErr := workload.Run(s.p.signals.ctx, s.p.signals.stop, s.db, own, shp, o.workload, s.p.log)
+	stop, endStop := context.WithCancel(s.p.signals.stop)
+	defer endStop()
+	if running != nil {
+		go func() {
+			select {
+			case <-running.failed():
+				endStop() // nothing would be captured any more
+			case <-stop.Done():
+			}
+		}()
+	}
+	sum, runErr := workload.Run(s.p.signals.ctx, stop, s.db, own, shp, o.workload, s.p.log)
 	rep.Workload = &sum
+	if running != nil {
+		runErr = errors.Join(runErr, running.finish(s.p.signals.ctx, rep))
+	}
 	if err := s.p.printReport(rep, o.json); err != nil {
 		return err
 	}
