@@ -187,13 +187,13 @@ func (c *emulation) finish(ctx context.Context, rep *report) error {
 	}
 	return c.s.p.withKafka(ctx, c.o.cluster, c.s.opts.maxWait, func(a *topics.Admin) error {
 		rep.Events = &topicEvents{Tables: map[string]eventCounts{}}
-		complete, equal := c.fresh, true
+		by, complete, err := count(ctx, a, c.o.names.Tables)
+		if err != nil {
+			return err
+		}
+		equal := true
 		for i, table := range models.Names(models.Tables()) {
-			counts, whole, err := count(ctx, a, c.o.names.Tables[i])
-			if err != nil {
-				return err
-			}
-			complete = complete && whole
+			counts := *by[c.o.names.Tables[i]]
 			rep.Events.Tables[table] = counts
 			rows := rep.Workload.Tables[table]
 			if table != models.TableHeartbeat && (counts.Read != int64(rep.Seeded[table]) || counts.Create != rows.Insert ||
@@ -201,7 +201,7 @@ func (c *emulation) finish(ctx context.Context, rep *report) error {
 				equal = false
 			}
 		}
-		if !complete {
+		if !complete || !c.fresh {
 			return nil
 		}
 		rep.Events.Equal = &equal
@@ -239,19 +239,28 @@ func (c *emulation) delivered(ctx context.Context) error {
 
 var errNotDelivered = errors.New("events are under way")
 
-// count counts a topic's events by op. whole tells whether it still holds its first event.
-func count(ctx context.Context, a *topics.Admin, topic string) (n eventCounts, whole bool, err error) {
+// count counts the topics' events by op. whole tells whether they still hold their first events.
+func count(ctx context.Context, a *topics.Admin, names []string) (by map[string]*eventCounts, whole bool, err error) {
 	whole = true
-	seen := map[int32]bool{}
-	err = a.Consume(ctx, []string{topic}, topics.Oldest, false, func(r topics.Record) error {
-		if !seen[r.Partition] {
-			seen[r.Partition] = true
+	by = map[string]*eventCounts{}
+	for _, name := range names {
+		by[name] = &eventCounts{}
+	}
+	type partition struct {
+		topic string
+		n     int32
+	}
+	seen := map[partition]bool{}
+	err = a.Consume(ctx, names, topics.Oldest, false, func(r topics.Record) error {
+		if p := (partition{r.Topic, r.Partition}); !seen[p] {
+			seen[p] = true
 			whole = whole && r.Offset == 0
 		}
 		ev, err := debezium.Decode(r.Key, r.Value)
 		if err != nil {
-			return fmt.Errorf("topic %s, partition %d, offset %d: %w", topic, r.Partition, r.Offset, err)
+			return fmt.Errorf("topic %s, partition %d, offset %d: %w", r.Topic, r.Partition, r.Offset, err)
 		}
+		n := by[r.Topic]
 		if ev.Tombstone {
 			n.Tombstone++
 			return nil
@@ -271,5 +280,5 @@ func count(ctx context.Context, a *topics.Admin, topic string) (n eventCounts, w
 		}
 		return nil
 	})
-	return n, whole, err
+	return by, whole, err
 }

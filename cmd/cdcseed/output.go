@@ -101,6 +101,18 @@ func (p *program) printReport(r *report, asJSON bool) error {
 	for _, op := range slices.Sorted(maps.Keys(sum.Operations)) {
 		_, _ = fmt.Fprintf(p.out, " %s %d", op, sum.Operations[op])
 	}
+	if ev := r.Events; ev != nil {
+		var all eventCounts
+		for _, table := range models.ShopTables() {
+			c := ev.Tables[table.Name]
+			all.Read, all.Create, all.Update, all.Delete = all.Read+c.Read, all.Create+c.Create, all.Update+c.Update, all.Delete+c.Delete
+		}
+		verdict := ""
+		if ev.Equal != nil && *ev.Equal {
+			verdict = ": exactly the rows above, table by table"
+		}
+		_, _ = fmt.Fprintf(p.out, "\nevents in the topics: %d r, %d c, %d u, %d d%s", all.Read, all.Create, all.Update, all.Delete, verdict)
+	}
 	_, _ = fmt.Fprintf(p.out, "\nrepeat with: --rand-seed %d --start-time %s\n", r.RandSeed, r.StartTime.UTC().Format(time.RFC3339Nano))
 	return nil
 }

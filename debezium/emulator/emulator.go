@@ -42,7 +42,10 @@ var ErrGap = errors.New("changes are lost")
 const inFlight = 10_000
 
 // standbyInterval is how often the server is told what is delivered.
-const standbyInterval = time.Second
+const standbyInterval = 250 * time.Millisecond
+
+// confirmAhead is how much WAL may be delivered before the server is told at once, in bytes.
+const confirmAhead = 16 << 20
 
 // Emulator captures one database.
 type Emulator struct {
@@ -55,6 +58,7 @@ type Emulator struct {
 
 	relations map[uint32]*relation
 	tx        transaction
+	told      pglogrepl.LSN // what the server was told last
 	lastEnd   pglogrepl.LSN // end of the commit before the current transaction
 }
 
@@ -198,6 +202,7 @@ func (e *Emulator) stream(ctx context.Context, conn *pgx.Conn, repl *pgconn.PgCo
 		return fmt.Errorf("emulator: start reading slot %q: %w", c.Slot, err)
 	}
 	e.out.delivered(from)
+	e.told = from
 	e.lastEnd = 0
 
 	var beat sync.WaitGroup
@@ -208,8 +213,9 @@ func (e *Emulator) stream(ctx context.Context, conn *pgx.Conn, repl *pgconn.PgCo
 
 	next := e.now()
 	for {
-		if !e.now().Before(next) {
-			if err := e.confirm(ctx, repl); err != nil {
+		if at := e.out.position(); !e.now().Before(next) || at-e.told > confirmAhead {
+			// At each interval the server is asked where it is: of transactions that hold nothing of ours it says nothing by itself.
+			if err := e.confirm(ctx, repl, !e.now().Before(next)); err != nil {
 				return err
 			}
 			next = e.now().Add(standbyInterval)
@@ -219,7 +225,7 @@ func (e *Emulator) stream(ctx context.Context, conn *pgx.Conn, repl *pgconn.PgCo
 		stop()
 		if err != nil {
 			if ctx.Err() != nil {
-				return errors.Join(e.out.flush(context.WithoutCancel(ctx)), e.confirm(context.WithoutCancel(ctx), repl))
+				return errors.Join(e.out.flush(context.WithoutCancel(ctx)), e.confirm(context.WithoutCancel(ctx), repl, false))
 			}
 			if pgconn.Timeout(err) {
 				continue
@@ -269,12 +275,15 @@ func (e *Emulator) copyData(ctx context.Context, data []byte, next *time.Time) e
 }
 
 // confirm tells the server up to where everything is delivered, and nothing beyond.
-func (e *Emulator) confirm(ctx context.Context, repl *pgconn.PgConn) error {
+func (e *Emulator) confirm(ctx context.Context, repl *pgconn.PgConn, ask bool) error {
 	at := e.out.position()
-	err := pglogrepl.SendStandbyStatusUpdate(ctx, repl, pglogrepl.StandbyStatusUpdate{WALWritePosition: at, WALFlushPosition: at, WALApplyPosition: at})
+	err := pglogrepl.SendStandbyStatusUpdate(ctx, repl, pglogrepl.StandbyStatusUpdate{
+		WALWritePosition: at, WALFlushPosition: at, WALApplyPosition: at, ReplyRequested: ask,
+	})
 	if err != nil {
 		return fmt.Errorf("emulator: confirm %s: %w", at, err)
 	}
+	e.told = at
 	return nil
 }
 
