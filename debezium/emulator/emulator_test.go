@@ -57,7 +57,7 @@ func (r *rig) connector(schemas bool) debezium.Connector {
 		TopicPrefix: pgtest.Name(r.t, "x"), Schema: r.cfg.Schema, Exclude: []string{"cdcseed_marker", "cdcseed_migrations"},
 		Publication: r.publication, Slot: pgtest.Name(r.t, "l"), HeartbeatInterval: time.Second, Schemas: schemas,
 	}
-	names := topics.NamesOf(conn.TopicPrefix, conn.Schema, models.Names(models.Tables()))
+	names := topics.NamesOf(conn.TopicPrefix, conn.Schema, append(models.Names(models.Tables()), "kinds"))
 	stacktest.DropTopics(r.t, names.All())
 	if _, err := stacktest.Admin(r.t).Create(names, topics.Settings{Partitions: 1, Replication: 1}); err != nil {
 		r.t.Fatal(err)
@@ -147,6 +147,27 @@ var script = []string{
 		"VALUES (NULL, 1, '', '', '', '', '', '', '', '', '', '2026-01-01 00:00:00.1+02')",
 }
 
+// types is a table of the common types beyond those of the shop.
+var types = []string{
+	"CREATE TYPE mood AS ENUM ('sad', 'ok')",
+	`CREATE TABLE kinds (id int PRIMARY KEY, small smallint, single real, flag boolean, vc varchar(20), fixed char(5), u uuid, j json, jb jsonb, raw bytea,
+		d date, t time, tz timetz, ts timestamp, tsz timestamptz, iv interval, n numeric, n2 numeric(20,4), texts text[], ints int[], m mood,
+		req boolean NOT NULL DEFAULT true, lim varchar(5) NOT NULL DEFAULT 'abc', cnt int NOT NULL DEFAULT 7)`,
+	"ALTER TABLE kinds REPLICA IDENTITY FULL",
+}
+
+var typeRows = []string{
+	`INSERT INTO kinds VALUES (1, 32767, 1.5, true, 'é"x', 'ab', '00112233-4455-6677-8899-aabbccddeeff', '{"a": [1, 2]}', '{"b":  1.50}', '\x00ff10',
+		'2026-02-28', '23:59:59.999999', '23:59:59.5+02', '2026-01-02 03:04:05.6', '2026-01-02 03:04:05.6+02', '1 year 2 mons 3 days 04:05:06.7', 123456789012345678901234567890.123456789, 1.5,
+		'{a,NULL,"b c"}', '{1,NULL,-3}', 'ok')`,
+	"INSERT INTO kinds (id) VALUES (2)",
+	`INSERT INTO kinds (id, small, single, flag, vc, d, t, ts, tsz, iv, n, n2, texts, ints, raw) VALUES (3, -32768, 1e-10, false, '', '0001-01-01', '00:00', '1970-01-01', '1900-01-01 00:00Z',
+		'-1 day', 0.000, -0.0001, '{}', '{}', '')`,
+	`INSERT INTO kinds (id, single, n) VALUES (4, 'NaN', 1e20)`,
+	"UPDATE kinds SET flag = NOT flag, n = n + 1",
+	"DELETE FROM kinds WHERE id = 2",
+}
+
 // allowed are the differences between the two streams, by the path in the event. Everything else must be equal.
 var allowed = map[string]string{
 	"source.name":      "each has a prefix of its own",
@@ -168,6 +189,11 @@ func TestDifferential(t *testing.T) {
 		t.Run(fmt.Sprintf("schemas=%v", schemas), func(t *testing.T) {
 			t.Parallel()
 			r := newRig(t, 40)
+			for _, s := range append(slices.Clone(types), "ALTER PUBLICATION "+r.publication+" ADD TABLE kinds", typeRows[0]) {
+				if _, err := r.db.Pool.Exec(t.Context(), s); err != nil {
+					t.Fatalf("%s: %v", s, err)
+				}
+			}
 			realOne, copied := r.connector(schemas), r.connector(schemas)
 			copied.HeartbeatInterval = 0 // one of them is enough to touch the heartbeat's table
 			client := stacktest.Client(t)
@@ -181,7 +207,7 @@ func TestDifferential(t *testing.T) {
 			var snapshot bool
 			stop := r.emulate(copied, &snapshot)
 			stacktest.WaitStreamed(t, r.db, realOne.Slot) // its snapshot is over, so nothing below is in it
-			for _, s := range script {
+			for _, s := range append(slices.Clone(script), typeRows[1:]...) {
 				if _, err := r.db.Pool.Exec(t.Context(), s); err != nil {
 					t.Fatalf("%s: %v", s, err)
 				}
@@ -192,7 +218,7 @@ func TestDifferential(t *testing.T) {
 			stop()
 
 			compared := 0
-			for _, table := range models.Names(models.ShopTables()) {
+			for _, table := range append(models.Names(models.ShopTables()), "kinds") {
 				want := stacktest.Read(t, realOne.TopicPrefix+"."+realOne.Schema+"."+table)
 				got := stacktest.Read(t, copied.TopicPrefix+"."+copied.Schema+"."+table)
 				compared += compare(t, table, neutral(t, want, realOne), neutral(t, got, copied))

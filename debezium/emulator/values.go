@@ -8,6 +8,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"math"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -64,6 +65,90 @@ var kinds = map[string]kind{
 	"jsonb":       {"string", "io.debezium.data.Json", `""`, quoted},
 	"bytea":       {"bytes", "", `""`, binary},
 	"timestamptz": {"string", "io.debezium.time.ZonedTimestamp", `"1970-01-01T00:00:00.000000Z"`, zoned},
+	"date":        {"string", "io.debezium.time.IsoDate", `"1970-01-01Z"`, inUTC},
+	"time":        {"string", "io.debezium.time.IsoTime", `"00:00:00Z"`, inUTC},
+	"timetz":      {"string", "io.debezium.time.ZonedTime", `"00:00:00Z"`, zonedTime},
+	"timestamp":   {"string", "io.debezium.time.IsoTimestamp", `"1970-01-01T00:00:00Z"`, inUTC},
+	"interval":    {"string", "io.debezium.time.Interval", `"P0Y0M0DT0H0M0S"`, interval},
+}
+
+// inUTC writes a date, time or timestamp without zone, which Debezium marks as UTC.
+func inUTC(b *bytes.Buffer, text string) { writeString(b, strings.Replace(text, " ", "T", 1)+"Z") }
+
+// zonedTime turns "23:59:59.5+02" into "21:59:59.5Z".
+func zonedTime(b *bytes.Buffer, text string) {
+	for _, layout := range []string{"15:04:05.999999Z07", "15:04:05.999999Z07:00", "15:04:05.999999Z07:00:00"} {
+		if t, err := time.Parse(layout, text); err == nil {
+			writeString(b, t.UTC().Format("15:04:05.999999")+"Z")
+			return
+		}
+	}
+	writeString(b, text)
+}
+
+// interval spells out every part of Postgres's ISO 8601 interval, as Debezium does: "P-1D" is "P0Y0M-1DT0H0M0S".
+func interval(b *bytes.Buffer, text string) {
+	parts := map[string]string{}
+	day, clock, _ := strings.Cut(strings.TrimPrefix(text, "P"), "T")
+	for prefix, s := range map[string]string{"": day, "T": clock} {
+		for len(s) > 0 {
+			i := strings.IndexAny(s, "YMDHS")
+			if i <= 0 {
+				writeString(b, text) // "infinity", which has no parts
+				return
+			}
+			parts[prefix+s[i:i+1]] = s[:i]
+			s = s[i+1:]
+		}
+	}
+	part := func(name string) string {
+		if v := parts[name]; v != "" {
+			return v
+		}
+		return "0"
+	}
+	writeString(b, fmt.Sprintf("P%sY%sM%sDT%sH%sM%sS", part("Y"), part("M"), part("D"), part("TH"), part("TM"), part("TS")))
+}
+
+// array renders Postgres's text of an array of one dimension, element by element.
+func array(element func(*bytes.Buffer, string)) func(*bytes.Buffer, string) {
+	return func(b *bytes.Buffer, text string) {
+		if len(text) < 2 || text[0] != '{' || text[len(text)-1] != '}' {
+			writeString(b, text) // the placeholder of a TOAST value
+			return
+		}
+		b.WriteByte('[')
+		for i, s := 0, text[1:len(text)-1]; len(s) > 0; i++ {
+			if i > 0 {
+				b.WriteByte(',')
+			}
+			value, wasQuoted, rest := arrayElement(s)
+			if value == "NULL" && !wasQuoted {
+				b.WriteString("null")
+			} else {
+				element(b, value)
+			}
+			s = rest
+		}
+		b.WriteByte(']')
+	}
+}
+
+// arrayElement takes the first element off the inside of an array's text.
+func arrayElement(s string) (value string, wasQuoted bool, rest string) {
+	if s[0] != '"' {
+		value, rest, _ = strings.Cut(s, ",")
+		return value, false, rest
+	}
+	var v strings.Builder
+	i := 1
+	for ; i < len(s) && s[i] != '"'; i++ {
+		if s[i] == '\\' && i+1 < len(s) {
+			i++
+		}
+		v.WriteByte(s[i])
+	}
+	return v.String(), true, strings.TrimPrefix(s[min(i+1, len(s)):], ",")
 }
 
 // verbatim writes what is a JSON number already.
@@ -136,13 +221,16 @@ func writeString(b *bytes.Buffer, s string) {
 // loadTables reads what the publication holds of the schema.
 func (e *Emulator) loadTables(ctx context.Context, conn *pgx.Conn) error {
 	c := e.cfg.Connector
-	rows, err := conn.Query(ctx, `SELECT t.tablename::text, a.attname::text, ty.typname::text, a.attnotnull, a.atthasdef,
-			coalesce(array_position(i.indkey::int2[], a.attnum), -1)
+	rows, err := conn.Query(ctx, `SELECT t.tablename::text, a.attname::text, coalesce(el.typname, ty.typname)::text, el.oid IS NOT NULL,
+			coalesce((SELECT string_agg(enumlabel, ',' ORDER BY enumsortorder) FROM pg_enum WHERE enumtypid = coalesce(el.oid, ty.oid)), ''),
+			a.attnotnull, coalesce(pg_get_expr(d.adbin, d.adrelid), ''), coalesce(array_position(i.indkey::int2[], a.attnum), -1)
 		FROM pg_publication_tables t
 			JOIN pg_namespace n ON n.nspname = t.schemaname
 			JOIN pg_class k ON k.relnamespace = n.oid AND k.relname = t.tablename
 			JOIN pg_attribute a ON a.attrelid = k.oid AND a.attnum > 0 AND NOT a.attisdropped
 			JOIN pg_type ty ON ty.oid = a.atttypid
+			LEFT JOIN pg_type el ON el.oid = ty.typelem AND ty.typcategory = 'A'
+			LEFT JOIN pg_attrdef d ON d.adrelid = k.oid AND d.adnum = a.attnum AND a.attgenerated = ''
 			LEFT JOIN pg_index i ON i.indrelid = k.oid AND i.indisprimary
 		WHERE t.pubname = $1 AND t.schemaname = $2 AND t.tablename <> ALL ($3)
 		ORDER BY t.tablename, a.attnum`, c.Publication, c.Schema, append([]string{}, c.Exclude...))
@@ -152,10 +240,10 @@ func (e *Emulator) loadTables(ctx context.Context, conn *pgx.Conn) error {
 	e.tables = map[string]*table{}
 	type keyColumn struct{ position, index int }
 	keys := map[string][]keyColumn{}
-	var name, col, typ string
-	var notNull, hasDefault bool
+	var name, col, typ, labels, fallback string
+	var isArray, notNull bool
 	var position int
-	_, err = pgx.ForEachRow(rows, []any{&name, &col, &typ, &notNull, &hasDefault, &position}, func() error {
+	_, err = pgx.ForEachRow(rows, []any{&name, &col, &typ, &isArray, &labels, &notNull, &fallback, &position}, func() error {
 		t := e.tables[name]
 		if t == nil {
 			t = &table{name: name, topic: c.TopicPrefix + "." + c.Schema + "." + name, schemas: c.Schemas}
@@ -163,13 +251,20 @@ func (e *Emulator) loadTables(ctx context.Context, conn *pgx.Conn) error {
 			e.names = append(e.names, name)
 		}
 		k, ok := kinds[typ]
+		if labels != "" {
+			k, ok = kind{"string", "io.debezium.data.Enum", `""`, quoted}, true
+		}
 		if !ok {
 			return fmt.Errorf("column %s.%s is of type %s, which the emulator does not know; use the real Debezium", name, col, typ)
 		}
 		if position >= 0 {
 			keys[name] = append(keys[name], keyColumn{position, len(t.columns)})
 		}
-		t.columns = append(t.columns, column{name: col, notNull: notNull, render: k.render, schema: k.schema(col, notNull, hasDefault)})
+		render := k.render
+		if isArray {
+			render = array(render)
+		}
+		t.columns = append(t.columns, column{name: col, notNull: notNull, render: render, schema: k.schema(col, isArray, notNull, labels, fallback)})
 		return nil
 	})
 	if err != nil {
@@ -192,15 +287,47 @@ func (e *Emulator) loadTables(ctx context.Context, conn *pgx.Conn) error {
 	return nil
 }
 
-func (k kind) schema(name string, notNull, hasDefault bool) string {
-	s := fmt.Sprintf(`{"type":%q,"optional":%v`, k.connect, !notNull)
+// schema renders the Connect schema of a column. expression is the column's default in SQL, labels are an enum's.
+func (k kind) schema(name string, isArray, notNull bool, labels, expression string) string {
+	named := ""
 	if k.name != "" {
-		s += fmt.Sprintf(`,"name":%q,"version":1`, k.name)
+		named = fmt.Sprintf(`,"name":%q,"version":1`, k.name)
 	}
-	if hasDefault && notNull {
-		s += `,"default":` + k.fallback
+	if labels != "" {
+		named += fmt.Sprintf(`,"parameters":{"allowed":%q}`, labels)
+	}
+	var s string
+	if isArray {
+		s = fmt.Sprintf(`{"type":"array","items":{"type":%q,"optional":true%s},"optional":%v`, k.connect, named, !notNull)
+	} else {
+		s = fmt.Sprintf(`{"type":%q,"optional":%v%s`, k.connect, !notNull, named)
+	}
+	if expression != "" && notNull && !isArray {
+		s += `,"default":` + k.constant(expression)
 	}
 	return s + fmt.Sprintf(`,"field":%q}`, name)
+}
+
+// literal is a default that is a constant: a number, true or false, or a quoted string with its type.
+var literal = regexp.MustCompile(`^(?:'((?:[^']|'')*)'::[a-z ]+|(-?[0-9.]+)|(true|false))$`)
+
+// constant renders a default. One that is computed for each row, such as now(), has no value to tell; Debezium tells the
+// type's zero.
+func (k kind) constant(expression string) string {
+	m := literal.FindStringSubmatch(expression)
+	if m == nil {
+		return k.fallback
+	}
+	var b bytes.Buffer
+	switch {
+	case m[3] != "":
+		return m[3]
+	case m[2] != "":
+		k.render(&b, m[2])
+	default:
+		k.render(&b, strings.ReplaceAll(m[1], "''", "'"))
+	}
+	return b.String()
 }
 
 func (t *table) selectSQL(schema string) string {
