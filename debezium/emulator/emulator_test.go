@@ -166,6 +166,9 @@ var typeRows = []string{
 	`INSERT INTO kinds (id, single, n) VALUES (4, 'NaN', 1e20)`,
 	"UPDATE kinds SET flag = NOT flag, n = n + 1",
 	"DELETE FROM kinds WHERE id = 2",
+	"ALTER TABLE kinds ADD COLUMN extra text",
+	"INSERT INTO kinds (id, extra) VALUES (5, 'new')",
+	"UPDATE kinds SET extra = 'newer' WHERE id = 5",
 }
 
 // allowed are the differences between the two streams, by the path in the event. Everything else must be equal.

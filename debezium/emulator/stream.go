@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"fmt"
+	"slices"
 	"strconv"
 	"time"
 
@@ -27,7 +28,7 @@ func (e *Emulator) message(ctx context.Context, lsn pglogrepl.LSN, data []byte) 
 	}
 	switch m := m.(type) {
 	case *pglogrepl.RelationMessage:
-		return e.relation(m)
+		return e.relation(ctx, m)
 	case *pglogrepl.BeginMessage:
 		e.tx = transaction{open: true, id: m.Xid, commit: m.CommitTime, counts: map[string]int64{}}
 	case *pglogrepl.CommitMessage:
@@ -67,7 +68,8 @@ func decode(data []byte) (m pglogrepl.Message, err error) {
 	return m, nil
 }
 
-func (e *Emulator) relation(m *pglogrepl.RelationMessage) error {
+// relation takes the description of a table, which precedes its first change and follows each change of its columns.
+func (e *Emulator) relation(ctx context.Context, m *pglogrepl.RelationMessage) error {
 	r := &relation{}
 	for _, c := range m.Columns {
 		r.columns = append(r.columns, c.Name)
@@ -80,11 +82,35 @@ func (e *Emulator) relation(m *pglogrepl.RelationMessage) error {
 	if t == nil {
 		return nil
 	}
-	if len(t.columns) != len(m.Columns) {
-		return fmt.Errorf("emulator: table %s has %d columns in the stream and %d in the catalog", t.name, len(m.Columns), len(t.columns))
+	if !slices.Equal(t.names(), r.columns) {
+		if err := e.reload(ctx); err != nil {
+			return err
+		}
+		if t = e.tables[m.RelationName]; t == nil || !slices.Equal(t.names(), r.columns) {
+			return fmt.Errorf("emulator: table %s has the columns %v in the stream and others in the catalog by now; use the real Debezium",
+				m.RelationName, r.columns)
+		}
 	}
 	r.table = t
 	return nil
+}
+
+// reload reads the catalog again, over a connection of its own.
+func (e *Emulator) reload(ctx context.Context) error {
+	conn, err := pgx.ConnectConfig(ctx, e.plainConfig())
+	if err != nil {
+		return fmt.Errorf("emulator: connect to read the catalog: %w", err)
+	}
+	defer func() { _ = conn.Close(context.WithoutCancel(ctx)) }()
+	return e.loadTables(ctx, conn)
+}
+
+func (t *table) names() []string {
+	out := make([]string, len(t.columns))
+	for i, c := range t.columns {
+		out[i] = c.name
+	}
+	return out
 }
 
 func (e *Emulator) known(id uint32) (*table, error) {

@@ -237,7 +237,7 @@ func (e *Emulator) loadTables(ctx context.Context, conn *pgx.Conn) error {
 	if err != nil {
 		return fmt.Errorf("emulator: read the publication's tables: %w", err)
 	}
-	e.tables = map[string]*table{}
+	e.tables, e.names = map[string]*table{}, nil
 	type keyColumn struct{ position, index int }
 	keys := map[string][]keyColumn{}
 	var name, col, typ, labels, fallback string
