@@ -75,6 +75,7 @@ bench: ## benchmarks; those of the database on a Postgres started for them
 .PHONY: fuzz
 fuzz: ## each fuzz test for a minute
 	$(GO) test -run '^$$' -fuzz FuzzDecode -fuzztime 1m ./debezium
+	$(GO) test -run '^$$' -fuzz FuzzDecode -fuzztime 1m ./debezium/emulator
 	$(GO) test -run '^$$' -fuzz FuzzMoney -fuzztime 1m ./models
 
 .PHONY: golden

@@ -92,7 +92,7 @@ func (p *program) printPlaces(o runOptions, e *embedded.Engine) {
 	}
 	c := e.Conn
 	_, _ = fmt.Fprintf(w, "psql    PGPASSWORD=%s psql -h %s -p %d -U %s -d %s\n", c.Password, c.Host, c.Port, c.User, c.Database)
-	_, _ = fmt.Fprintf(w, "kcat    kcat -b %s -t %s -C\n", e.Broker, o.names.Tables[4])
+	_, _ = fmt.Fprintf(w, "%-8skcat -b %s -t %s -C\n", "kcat", e.Broker, o.names.Tables[4])
 	_, _ = fmt.Fprintf(w, "tail    cdcseed tail --bootstrap-servers %s\n", e.Broker)
 	_, _ = fmt.Fprintf(w, "topics  %s\n", strings.Join(o.names.All(), " "))
 	_, _ = fmt.Fprintf(w, "keeps   %s bytes of each partition, in memory\n", o.settings.Config["retention.bytes"])

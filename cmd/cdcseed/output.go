@@ -51,12 +51,12 @@ const plainInterval = 10 * time.Second
 
 // liveLine returns a printer of progress: a line a second on a terminal, one in ten seconds elsewhere.
 func (p *program) liveLine() func(workload.Progress) {
-	var last time.Duration
+	next := plainInterval
 	return func(pr workload.Progress) {
-		if !p.terminal && pr.Elapsed-last < plainInterval {
+		if !p.terminal && pr.Elapsed.Round(time.Second) < next {
 			return
 		}
-		last = pr.Elapsed
+		next += plainInterval
 		target := "max"
 		if pr.Target > 0 {
 			target = fmt.Sprintf("%g", pr.Target)

@@ -256,7 +256,7 @@ func neutral(t *testing.T, list []stacktest.Record, c debezium.Connector) []stri
 	prefix := strings.NewReplacer(c.TopicPrefix, "PREFIX")
 	for _, rec := range list {
 		if rec.Value == nil {
-			out = append(out, string(prefix.Replace(string(rec.Key)))+" tombstone")
+			out = append(out, prefix.Replace(string(rec.Key))+" tombstone")
 			continue
 		}
 		e, err := debezium.Decode(rec.Key, rec.Value)
@@ -280,7 +280,8 @@ func neutral(t *testing.T, list []stacktest.Record, c debezium.Connector) []stri
 				fmt.Sprintf(`"ts_ms":%d`, src.TsMs), fmt.Sprintf(`"ts_us":%d`, src.TsUs), fmt.Sprintf(`"ts_ns":%d`, src.TsNs),
 				fmt.Sprintf(`"txId":%d`, src.TxID), fmt.Sprintf(`"lsn":%d`, src.LSN),
 			} {
-				v = strings.Replace(v, f, f[:strings.Index(f, ":")], 1)
+				name, _, _ := strings.Cut(f, ":")
+				v = strings.Replace(v, f, name, 1)
 			}
 		}
 		if e.Envelope.Op == debezium.OpRead || len(out) == 0 || strings.HasPrefix(src.Sequence, "[null") {

@@ -3,6 +3,7 @@ package emulator
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"strconv"
@@ -54,7 +55,7 @@ func decode(data []byte) (m pglogrepl.Message, err error) {
 		}
 	}()
 	if len(data) == 0 {
-		return nil, fmt.Errorf("emulator: an empty message of pgoutput")
+		return nil, errors.New("emulator: an empty message of pgoutput")
 	}
 	if data[0] == byte(pglogrepl.MessageTypeTruncate) && len(data) >= 5 {
 		// Its decoder allocates as many relations as the message claims.
