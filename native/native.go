@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"math/rand/v2"
 	"net"
 	"os"
 	"path/filepath"
@@ -153,16 +154,53 @@ func (s *stack) choosePorts(ctx context.Context) error {
 		ports["--kafka-port plus one, for the controller"] = &s.controllerPort
 	}
 	for flag, port := range ports {
-		l, err := (&net.ListenConfig{}).Listen(ctx, "tcp", net.JoinHostPort("127.0.0.1", strconv.Itoa(*port)))
+		if *port == 0 {
+			l, free, err := freePort(ctx)
+			if err != nil {
+				return err
+			}
+			defer func() { _ = l.Close() }() // held until all are chosen, so that no two are the same
+			*port = free
+			continue
+		}
+		l, err := listen(ctx, *port)
 		if err != nil {
 			return fmt.Errorf("port %d (%s) is taken; choose another: %w", *port, flag, err)
 		}
-		defer func() { _ = l.Close() }() // held until all are chosen, so that no two are the same
-		if addr, ok := l.Addr().(*net.TCPAddr); ok {
-			*port = addr.Port
-		}
+		defer func() { _ = l.Close() }()
 	}
 	return nil
+}
+
+func listen(ctx context.Context, port int) (net.Listener, error) {
+	return (&net.ListenConfig{}).Listen(ctx, "tcp", net.JoinHostPort("127.0.0.1", strconv.Itoa(port))) //nolint:wrapcheck // by the callers
+}
+
+// Where free ports are looked for: below those that systems hand out to clients, so that none is taken by somebody's
+// connection between the choice and the server's start.
+const firstFree, lastFree = 15_000, 32_000
+
+// freePort finds a port that nobody listens on, and listens.
+func freePort(ctx context.Context) (net.Listener, int, error) {
+	var last error
+	for range 100 {
+		port := firstFree + rand.IntN(lastFree-firstFree)
+		l, err := listen(ctx, port)
+		if err == nil {
+			return l, port, nil
+		}
+		last = err
+	}
+	return nil, 0, fmt.Errorf("find a free port: %w", last)
+}
+
+// FreePort finds a port that nobody listens on now.
+func FreePort(ctx context.Context) (int, error) {
+	l, port, err := freePort(ctx)
+	if err != nil {
+		return 0, err
+	}
+	return port, l.Close() //nolint:wrapcheck // of a listener that nobody used
 }
 
 // launch starts a server that outlives this process, with its output in the logs folder, and notes it.

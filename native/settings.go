@@ -22,8 +22,8 @@ const PasswordVariable = "CDCSEED_DB_PASSWORD" //nolint:gosec // a name, no pass
 // PostgresSettings are what logical decoding needs; durability stays at the defaults.
 var PostgresSettings = map[string]string{
 	"wal_level":                "logical",
-	"max_wal_senders":          "10",
-	"max_replication_slots":    "10",
+	"max_wal_senders":          "40",
+	"max_replication_slots":    "40",
 	"max_slot_wal_keep_size":   "4GB",
 	"max_connections":          "200",
 	"wal_sender_timeout":       "120s",

@@ -166,11 +166,7 @@ func (p *program) runShop(o runOptions) error {
 		defer client.Close()
 	}
 	return p.withDatabase(setupCtx, o.db, func(s *session) error {
-		server, err := s.db.WaitReady(setupCtx, o.db.maxWait, p.log)
-		if err != nil {
-			return err
-		}
-		if err := server.Logical(); err != nil {
+		if err := s.server.Logical(); err != nil {
 			return fmt.Errorf("%s: %w", s.db.Name(), err)
 		}
 		if !o.kafka {

@@ -34,6 +34,7 @@ func newRunID() string {
 type session struct {
 	p      *program
 	db     *postgres.DB
+	server postgres.Server
 	opts   databaseOptions
 	target migrations.Target
 }
@@ -52,7 +53,7 @@ func (p *program) withDatabase(ctx context.Context, o databaseOptions, fn func(*
 	if err := server.Writable(); err != nil {
 		return fmt.Errorf("%s: %w", db.Name(), err)
 	}
-	s := &session{p: p, db: db, opts: o, target: migrations.Target{
+	s := &session{p: p, db: db, server: server, opts: o, target: migrations.Target{
 		Schema: o.Schema, Publication: o.publication, RunID: newRunID(), Version: buildVersion(),
 	}}
 	return fn(s)

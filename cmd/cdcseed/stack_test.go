@@ -3,8 +3,6 @@ package main
 import (
 	"encoding/json"
 	"fmt"
-	"maps"
-	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -290,8 +288,4 @@ func TestRunOnStack(t *testing.T) {
 	}
 	p.checkTopics(again.Seeded, again)
 	p.checkTransactions(again)
-	if t.Failed() {
-		return
-	}
-	t.Logf("tables in the topics: %v", slices.Sorted(maps.Keys(again.Seeded)))
 }

@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"log/slog"
 	"math/rand/v2"
-	"net"
 	"os"
 	"path/filepath"
 	"strings"
@@ -99,7 +98,7 @@ func start(ctx context.Context) (*Server, error) {
 	if err := os.Chmod(top, 0o755); err != nil { //nolint:gosec // the server runs as another user under root
 		return &Server{}, fmt.Errorf("open the folder: %w", err)
 	}
-	port, err := FreePort(ctx)
+	port, err := native.FreePort(ctx)
 	if err != nil {
 		return &Server{}, err
 	}
@@ -134,16 +133,6 @@ func (s *Server) close() error {
 		return err //nolint:wrapcheck // a test's
 	}
 	return os.RemoveAll(s.top) //nolint:wrapcheck // a test's
-}
-
-// FreePort finds a port that nobody listens on now.
-func FreePort(ctx context.Context) (int, error) {
-	l, err := (&net.ListenConfig{}).Listen(ctx, "tcp", "127.0.0.1:0")
-	if err != nil {
-		return 0, fmt.Errorf("find a free port: %w", err)
-	}
-	defer func() { _ = l.Close() }()
-	return l.Addr().(*net.TCPAddr).Port, nil //nolint:forcetypeassert // of a TCP listener
 }
 
 // Name makes a name that no other test uses: letters, digits and underscores, valid as a schema, slot or publication.

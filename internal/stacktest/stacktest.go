@@ -3,11 +3,13 @@
 package stacktest
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"log/slog"
 	"os"
+	"slices"
 	"testing"
 	"time"
 
@@ -148,47 +150,19 @@ type Record struct {
 // Read reads what a topic holds now, partition by partition in the order of the offsets.
 func Read(t testing.TB, topic string) []Record {
 	t.Helper()
-	cfg, err := topics.Cluster{Brokers: []string{Kafka(t)}}.Config()
+	admin, err := topics.Dial(t.Context(), topics.Cluster{Brokers: []string{Kafka(t)}}, Patience, slog.New(slog.DiscardHandler))
 	if err != nil {
 		t.Fatalf("stacktest: %v", err)
 	}
-	client, err := sarama.NewClient([]string{Kafka(t)}, cfg)
-	if err != nil {
-		t.Fatalf("stacktest: %v", err)
-	}
-	consumer, err := sarama.NewConsumerFromClient(client)
-	if err != nil {
-		t.Fatalf("stacktest: %v", err)
-	}
-	defer func() { _ = consumer.Close(); _ = client.Close() }()
-	partitions, err := client.Partitions(topic)
-	if err != nil {
-		t.Fatalf("stacktest: topic %s: %v", topic, err)
-	}
+	defer func() { _ = admin.Close() }()
 	var out []Record
-	for _, p := range partitions {
-		oldest, err1 := client.GetOffset(topic, p, sarama.OffsetOldest)
-		newest, err2 := client.GetOffset(topic, p, sarama.OffsetNewest)
-		if err := errors.Join(err1, err2); err != nil {
-			t.Fatalf("stacktest: offsets of topic %s: %v", topic, err)
-		}
-		if oldest == newest {
-			continue
-		}
-		pc, err := consumer.ConsumePartition(topic, p, oldest)
-		if err != nil {
-			t.Fatalf("stacktest: read topic %s: %v", topic, err)
-		}
-		for at := oldest; at < newest; {
-			select {
-			case m := <-pc.Messages():
-				out = append(out, Record{p, m.Offset, m.Key, m.Value})
-				at = m.Offset + 1
-			case <-time.After(Patience):
-				t.Fatalf("stacktest: topic %s, partition %d: nothing comes at offset %d of %d", topic, p, at, newest)
-			}
-		}
-		_ = pc.Close()
+	err = admin.Consume(t.Context(), []string{topic}, topics.Oldest, false, func(r topics.Record) error {
+		out = append(out, Record{r.Partition, r.Offset, r.Key, r.Value})
+		return nil
+	})
+	if err != nil {
+		t.Fatalf("stacktest: %v", err)
 	}
+	slices.SortStableFunc(out, func(a, b Record) int { return cmp.Compare(a.Partition, b.Partition) })
 	return out
 }
