@@ -139,6 +139,8 @@ func (o *Ownership) Close(ctx context.Context) error {
 	if o.conn == nil {
 		return nil
 	}
+	// Given back by word, because the server notices a closed connection only a moment later, when the next run may be there.
+	_, _ = o.conn.Exec(ctx, "SELECT pg_advisory_unlock_all()")
 	err := o.conn.Close(ctx)
 	o.conn = nil
 	if err != nil && !errors.Is(err, context.Canceled) {

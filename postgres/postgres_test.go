@@ -116,7 +116,7 @@ func TestOwnership(t *testing.T) {
 		t.Errorf("past a session that lingers: pid %d, %v", first.pid, err)
 	}
 	// Another process that was faster keeps the locks.
-	if err := first.conn.Close(ctx); err != nil {
+	if _, err := db.Pool.Exec(ctx, "SELECT pg_terminate_backend($1, 60000)", first.pid); err != nil {
 		t.Fatal(err)
 	}
 	faster, err := db.Own(ctx, 0, 64)
@@ -190,8 +190,20 @@ func TestSlots(t *testing.T) {
 	if err := reader.PgConn().Frontend().Flush(); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := reader.PgConn().ReceiveMessage(ctx); err != nil {
-		t.Fatal(err)
+	for copying := false; !copying; {
+		msg, err := reader.PgConn().ReceiveMessage(ctx)
+		if err != nil {
+			t.Fatal(err)
+		}
+		switch msg := msg.(type) {
+		case *pgproto3.ErrorResponse:
+			t.Fatalf("the reader is refused: %s", msg.Message)
+		case *pgproto3.CopyBothResponse:
+			copying = true
+		}
+	}
+	if s, err := db.Slot(ctx, name); err != nil || !s.Active || s.PID == 0 {
+		t.Fatalf("while it is read: %+v, %v", s, err)
 	}
 	if err := db.DropSlot(ctx, name, 100*time.Millisecond); !errors.Is(err, ErrRefused) || !strings.Contains(err.Error(), "pid") {
 		t.Errorf("error %v", err)
